@@ -1,0 +1,122 @@
+package sweep
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/alpha-oracle/worker/internal/market"
+)
+
+// Tally counts the units of one sweep by their outcomes.
+type Tally struct {
+	Outcomes map[Outcome]int
+	Failures []Failure
+	// Fetched is the number of units that became done, Failed of those
+	// that did not.
+	Fetched, Failed int
+	// Rows is the number of rows written.
+	Rows int
+	// Stopped says why the sweep ended early; "" if it did not.
+	Stopped string
+}
+
+// Failure is a unit that is not done.
+type Failure struct {
+	Symbol  market.Symbol `json:"symbol"`
+	Class   Outcome       `json:"class"`
+	Message string        `json:"message"`
+}
+
+func (t *Tally) add(u Unit) {
+	if t.Outcomes == nil {
+		t.Outcomes = make(map[Outcome]int)
+	}
+	t.Outcomes[u.Outcome]++
+	t.Rows += u.Rows
+	if u.Outcome.Done() {
+		t.Fetched++
+		return
+	}
+	t.Failed++
+	t.Failures = append(t.Failures, Failure{Symbol: u.Symbol, Class: u.Outcome, Message: u.Message})
+}
+
+// Status is how a run ended as a whole.
+type Status string
+
+// The statuses of a run that has ended.
+const (
+	// OK: every symbol of the run is done.
+	OK Status = "ok"
+	// Partial: some symbols are not done; the next run asks for them.
+	Partial Status = "partial"
+	// OutOfQuota: the provider's day ended the run.
+	OutOfQuota Status = "quota"
+	// Failed: the run could not do its work at all.
+	Failed Status = "failed"
+	// WasInterrupted: the run was stopped from outside; progress is kept.
+	WasInterrupted Status = "interrupted"
+)
+
+// Report is what a run has to say for itself. Its JSON form is part of the
+// outside contract: Symbols = Fetched + Skipped + Failed always holds, and
+// Failed counts every symbol of the run that is not done at its end.
+type Report struct {
+	Job           string          `json:"job"`
+	Period        string          `json:"period"`
+	StartedAt     time.Time       `json:"started_at"`
+	FinishedAt    time.Time       `json:"finished_at"`
+	Status        Status          `json:"status"`
+	Symbols       int             `json:"symbols"`
+	Fetched       int             `json:"fetched"`
+	Skipped       int             `json:"skipped"`
+	Failed        int             `json:"failed"`
+	Rows          int             `json:"rows"`
+	ProviderCalls int             `json:"provider_calls"`
+	Outcomes      map[Outcome]int `json:"outcomes"`
+	Failures      []Failure       `json:"failures"`
+	// Stopped says why the run ended early; absent if it did not.
+	Stopped string `json:"stopped,omitempty"`
+	// Warnings are about the run as a whole; absent if there are none.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// NewReport makes the report of a run in which skipped symbols were done
+// before and tally says how the others ended. interrupted tells whether the
+// run was stopped from outside.
+func NewReport(job, period string, skipped int, tally Tally, interrupted bool) Report {
+	r := Report{
+		Job: job, Period: period,
+		Symbols: skipped + tally.Fetched + tally.Failed,
+		Fetched: tally.Fetched, Skipped: skipped, Failed: tally.Failed,
+		Rows: tally.Rows, Outcomes: tally.Outcomes, Failures: tally.Failures,
+		Stopped: tally.Stopped,
+	}
+	if r.Outcomes == nil {
+		r.Outcomes = map[Outcome]int{}
+	}
+	if r.Failures == nil {
+		r.Failures = []Failure{}
+	}
+	slices.SortStableFunc(r.Failures, func(a, b Failure) int {
+		return strings.Compare(string(a.Symbol), string(b.Symbol))
+	})
+	r.Status = status(r, interrupted)
+	return r
+}
+
+func status(r Report, interrupted bool) Status {
+	switch {
+	case r.Failed == 0:
+		return OK
+	case interrupted:
+		return WasInterrupted
+	case r.Outcomes[Quota] > 0:
+		return OutOfQuota
+	case r.Stopped != "" && r.Fetched+r.Skipped == 0:
+		return Failed
+	default:
+		return Partial
+	}
+}

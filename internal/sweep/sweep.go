@@ -1,0 +1,174 @@
+// Package sweep makes one pass over many units that are not done yet, with a
+// bounded number of workers, and says of each unit how it ended.
+//
+// A sweep goes on past a unit that fails. It ends early, without asking for
+// the units that are left, when going on would only waste calls: the provider
+// refuses the key, its day is spent, it is down, or the store is gone. The
+// units left then carry the reason as their own outcome.
+package sweep
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/alpha-oracle/worker/internal/market"
+)
+
+const (
+	defaultWorkers = 4
+	defaultBreaker = 5
+	// maxMessage bounds what one failure adds to a report.
+	maxMessage = 300
+)
+
+// Visit fetches and stores one unit. It is called from several goroutines.
+// An error decides the unit's outcome (see [Classify]); one whose tree holds
+// an error with a method Stops() bool that returns true ends the sweep.
+type Visit func(ctx context.Context, unit market.Symbol) (Result, error)
+
+// Sweep is one pass. Visit is required.
+type Sweep struct {
+	Visit Visit
+	// Workers is the number of units in flight; 0 means 4.
+	Workers int
+	// Breaker is the number of provider errors in a row, over all units,
+	// after which the provider counts as down; 0 means 5.
+	Breaker int
+	// Redact takes secrets out of messages; nil leaves them as they are.
+	Redact func(string) string
+	// Each is told of every visited unit, one at a time.
+	Each func(Unit)
+}
+
+// pass is the state of a running sweep.
+type pass struct {
+	Sweep
+	mu       sync.Mutex
+	result   Tally
+	inARow   int // provider errors since the last other outcome
+	stop     chan struct{}
+	stopOnce sync.Once
+	reason   Result
+}
+
+// Run visits the units in their order and returns how each ended: also those
+// that it did not come to. It returns when all visits in flight have returned.
+func (s Sweep) Run(ctx context.Context, units []market.Symbol) Tally {
+	if s.Workers <= 0 {
+		s.Workers = defaultWorkers
+	}
+	if s.Breaker <= 0 {
+		s.Breaker = defaultBreaker
+	}
+	p := &pass{Sweep: s, stop: make(chan struct{})}
+	queue := make(chan market.Symbol)
+	var workers sync.WaitGroup
+	for range min(s.Workers, len(units)) {
+		workers.Go(func() {
+			for unit := range queue {
+				p.visit(ctx, unit)
+			}
+		})
+	}
+	left := p.feed(ctx, queue, units)
+	close(queue)
+	workers.Wait()
+	p.abandon(ctx, left)
+	return p.result
+}
+
+// feed hands out units until they, the context or the sweep's reason to go on
+// end, and returns those not handed out.
+func (p *pass) feed(ctx context.Context, queue chan<- market.Symbol, units []market.Symbol) []market.Symbol {
+	for i, unit := range units {
+		// A ready worker must not win against a stop that is known already.
+		select {
+		case <-ctx.Done():
+			return units[i:]
+		case <-p.stop:
+			return units[i:]
+		default:
+		}
+		select {
+		case queue <- unit:
+		case <-ctx.Done():
+			return units[i:]
+		case <-p.stop:
+			return units[i:]
+		}
+	}
+	return nil
+}
+
+func (p *pass) visit(ctx context.Context, unit market.Symbol) {
+	result, err := p.guarded(ctx, unit)
+	if err != nil {
+		result = Classify(ctx, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.note(unit, result)
+	if result.Outcome == ProviderError {
+		p.inARow++
+	} else {
+		p.inARow = 0
+	}
+	switch {
+	case err != nil && ctx.Err() == nil && stops(err):
+		p.end(result)
+	case p.inARow >= p.Breaker:
+		p.end(Result{
+			Outcome: ProviderError,
+			Message: fmt.Sprintf("not asked: %d provider errors in a row; the last: %s", p.inARow, result.Message),
+		})
+	}
+}
+
+// guarded turns a panic of the visit into an error, so that one symbol's
+// surprise costs one symbol.
+func (p *pass) guarded(ctx context.Context, unit market.Symbol) (result Result, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic while visiting %s: %v", unit, r)
+		}
+	}()
+	return p.Visit(ctx, unit)
+}
+
+func (p *pass) end(reason Result) {
+	p.stopOnce.Do(func() {
+		p.reason = reason
+		p.result.Stopped = reason.Message
+		close(p.stop)
+	})
+}
+
+// abandon gives the units that were never visited the reason for it.
+func (p *pass) abandon(ctx context.Context, left []market.Symbol) {
+	reason := p.reason
+	if ctx.Err() != nil {
+		reason = Classify(ctx, ctx.Err())
+	}
+	for _, unit := range left {
+		p.note(unit, reason)
+	}
+}
+
+func (p *pass) note(unit market.Symbol, result Result) {
+	result.Message = p.clean(result.Message)
+	p.result.add(Unit{Symbol: unit, Result: result})
+	if p.Each != nil {
+		p.Each(Unit{Symbol: unit, Result: result})
+	}
+}
+
+func (p *pass) clean(message string) string {
+	if p.Redact != nil {
+		message = p.Redact(message)
+	}
+	if len(message) > maxMessage {
+		message = message[:maxMessage] + "..."
+	}
+	return message
+}
