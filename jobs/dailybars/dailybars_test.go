@@ -1,0 +1,300 @@
+package dailybars_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/internal/sweep"
+	"github.com/alpha-oracle/worker/jobs/dailybars"
+)
+
+const (
+	session = market.Date(739687) // 2026-03-12, a Thursday
+	before  = session - 1
+	after   = session + 1
+)
+
+func bar(d market.Date) market.Bar {
+	return market.Bar{Date: d, Open: 10, High: 12, Low: 9, Close: 11, Volume: 1000}
+}
+
+// source answers with bars or an error per symbol and counts the calls.
+type source struct {
+	mu      sync.Mutex
+	answers map[market.Symbol]any
+	asked   []market.Symbol
+	window  market.Range
+}
+
+func (s *source) DailyBars(_ context.Context, symbol market.Symbol, window market.Range) (market.Series, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked, s.window = append(s.asked, symbol), window
+	switch answer := s.answers[symbol].(type) {
+	case error:
+		return market.Series{}, answer
+	case []market.Bar:
+		return market.Series{Symbol: symbol, Source: "test", Bars: slices.Clone(answer)}, nil
+	}
+	return market.Series{Symbol: symbol, Source: "test", Bars: []market.Bar{bar(before), bar(session)}}, nil
+}
+
+// memory is the store, the ledger and the done-set of a test.
+type memory struct {
+	mu       sync.Mutex
+	bars     map[market.Symbol][]market.Bar
+	marked   map[market.Symbol]market.Date
+	attempts map[market.Symbol]string
+	coverage map[market.Symbol]market.Coverage
+	done     map[market.Symbol]bool
+	events   []string
+	saveErr  error
+	addErr   error
+	doneErr  error
+}
+
+func newMemory() *memory {
+	return &memory{
+		bars: map[market.Symbol][]market.Bar{}, marked: map[market.Symbol]market.Date{},
+		attempts: map[market.Symbol]string{}, done: map[market.Symbol]bool{},
+	}
+}
+
+func (m *memory) SaveBars(ctx context.Context, s market.Series, d market.Date) (market.Changes, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := errors.Join(ctx.Err(), m.saveErr); err != nil {
+		return market.Changes{}, err
+	}
+	inserted := len(s.Bars) - len(m.bars[s.Symbol])
+	m.bars[s.Symbol] = s.Bars
+	if !d.IsZero() {
+		m.marked[s.Symbol] = d
+	}
+	m.events = append(m.events, "commit "+string(s.Symbol))
+	return market.Changes{Inserted: inserted, Unchanged: len(s.Bars) - inserted}, nil
+}
+
+func (m *memory) SaveAttempt(_ context.Context, s market.Symbol, outcome, _ string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.attempts[s] = outcome
+	return nil
+}
+
+func (m *memory) Coverage(context.Context, string) (map[market.Symbol]market.Coverage, error) {
+	return m.coverage, nil
+}
+
+func (m *memory) Done(context.Context, []market.Symbol) (map[market.Symbol]bool, error) {
+	return m.done, m.doneErr
+}
+
+func (m *memory) Add(_ context.Context, symbols ...market.Symbol) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.addErr != nil {
+		return m.addErr
+	}
+	for _, s := range symbols {
+		m.done[s] = true
+		m.events = append(m.events, "add "+string(s))
+	}
+	return nil
+}
+
+func job(src *source, m *memory) dailybars.Job {
+	return dailybars.Job{
+		Source: src, Store: m, Coverage: m, Done: m, Calendar: market.NYSE(), Through: session,
+		Sweep: sweep.Sweep{Workers: 1},
+	}
+}
+
+func runJob(t *testing.T, j dailybars.Job, d market.Date, symbols ...market.Symbol) sweep.Report {
+	t.Helper()
+	plan, err := j.Plan(t.Context(), d, symbols)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j.Run(t.Context(), plan)
+}
+
+func TestASymbolIsAddedOnlyAfterItsCommit(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	report := runJob(t, job(&source{}, m), session, "AAPL", "MSFT")
+	want := []string{"commit AAPL", "add AAPL", "commit MSFT", "add MSFT"}
+	if diff := cmp.Diff(want, m.events); diff != "" {
+		t.Error(diff)
+	}
+	if report.Status != sweep.OK || report.Fetched != 2 || report.Rows != 4 || m.marked["AAPL"] != session {
+		t.Errorf("report %+v", report)
+	}
+}
+
+func TestDoneSymbolsAreNotAskedFor(t *testing.T) {
+	t.Parallel()
+	m, src := newMemory(), &source{}
+	m.done["AAPL"] = true
+	report := runJob(t, job(src, m), session, "AAPL", "MSFT")
+	if diff := cmp.Diff([]market.Symbol{"MSFT"}, src.asked); diff != "" {
+		t.Error(diff)
+	}
+	if report.Skipped != 1 || report.Symbols != 2 {
+		t.Errorf("report %+v", report)
+	}
+}
+
+func TestTheLeastRecentlyCoveredComeFirst(t *testing.T) {
+	t.Parallel()
+	m, src := newMemory(), &source{}
+	m.coverage = map[market.Symbol]market.Coverage{
+		"TODAY": {Tried: "2026-03-12", Through: before - 30},
+		"FRESH": {Tried: "2026-03-11", Through: before},
+		"OLD":   {Tried: "2026-03-02", Through: before - 9},
+		"OLDER": {Tried: "2026-03-02", Through: before - 20},
+	}
+	runJob(t, job(src, m), session, "FRESH", "TODAY", "OLD", "OLDER", "NEVER")
+	want := []market.Symbol{"NEVER", "OLDER", "OLD", "FRESH", "TODAY"}
+	if diff := cmp.Diff(want, src.asked); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A reply without the session's own bar makes nothing done, but what it holds
+// is kept: the call was paid for.
+func TestAReplyWithoutTheSession(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		asked market.Date
+		bars  []market.Bar
+		want  sweep.Outcome
+		kept  int
+	}{
+		{"newest session not there yet", session, []market.Bar{bar(before)}, sweep.NotReady, 1},
+		{"nothing at all", session, []market.Bar{}, sweep.NotReady, 0},
+		{"an older session is missing", before, []market.Bar{bar(before - 1)}, sweep.NoData, 1},
+		{"only a session that is still open", session, []market.Bar{bar(before), bar(after)}, sweep.NotReady, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			m := newMemory()
+			src := &source{answers: map[market.Symbol]any{"AAPL": test.bars}}
+			report := runJob(t, job(src, m), test.asked, "AAPL")
+			if report.Outcomes[test.want] != 1 || report.Status != sweep.Partial {
+				t.Errorf("report %+v", report)
+			}
+			if len(m.bars["AAPL"]) != test.kept || m.marked["AAPL"] != 0 || m.done["AAPL"] {
+				t.Errorf("bars %v, marked %v, done %v", m.bars, m.marked, m.done)
+			}
+			if m.attempts["AAPL"] != string(test.want) {
+				t.Errorf("attempt %q", m.attempts["AAPL"])
+			}
+		})
+	}
+}
+
+func TestABadBarRefusesTheWholeReply(t *testing.T) {
+	t.Parallel()
+	bad := bar(before)
+	bad.High = 1
+	m := newMemory()
+	src := &source{answers: map[market.Symbol]any{"AAPL": []market.Bar{bad, bar(session)}}}
+	report := runJob(t, job(src, m), session, "AAPL", "MSFT")
+	if report.Outcomes[sweep.BadPayload] != 1 || len(m.bars["AAPL"]) != 0 || m.done["AAPL"] {
+		t.Errorf("report %+v, bars %v", report, m.bars["AAPL"])
+	}
+	if !m.done["MSFT"] {
+		t.Error("the other symbol was not stored")
+	}
+}
+
+func TestBarsOutsideTheWindowAreNotStored(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	src := &source{answers: map[market.Symbol]any{"AAPL": []market.Bar{bar(session - 2000), bar(before - 1), bar(before), bar(session)}}}
+	runJob(t, job(src, m), before, "AAPL")
+	if diff := cmp.Diff([]market.Bar{bar(before - 1), bar(before)}, m.bars["AAPL"]); diff != "" {
+		t.Error(diff)
+	}
+	sessions, err := market.NYSE().Sessions(src.window.From, src.window.To)
+	if err != nil || len(sessions) != 100 || src.window.To != before {
+		t.Errorf("asked for %v: %d sessions, %v", src.window, len(sessions), err)
+	}
+}
+
+func TestAStoreThatIsGoneEndsTheRun(t *testing.T) {
+	t.Parallel()
+	m, src := newMemory(), &source{}
+	m.saveErr = errors.New("connection refused")
+	report := runJob(t, job(src, m), session, "AAPL", "MSFT", "NVDA")
+	if len(src.asked) != 1 {
+		t.Errorf("%d calls after the store was gone", len(src.asked)-1)
+	}
+	if report.Status != sweep.Failed || report.Failed != 3 || len(m.done) != 0 || !strings.Contains(report.Stopped, "connection refused") {
+		t.Errorf("report %+v, done %v", report, m.done)
+	}
+}
+
+func TestRedisBehindTheLedgerIsAWarning(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	m.addErr, m.doneErr = errors.New("redis is away"), errors.New("redis was away")
+	report := runJob(t, job(&source{}, m), session, "AAPL")
+	if report.Status != sweep.OK || len(report.Warnings) != 2 || len(m.bars["AAPL"]) != 2 {
+		t.Errorf("report %+v", report)
+	}
+}
+
+func TestBarsThatWerePaidForAreStoredWhenTheRunIsStopped(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	ctx, cancel := context.WithCancel(t.Context())
+	j := job(nil, m)
+	j.Source = stopper{cancel}
+	plan, err := j.Plan(ctx, session, []market.Symbol{"AAPL", "MSFT"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := j.Run(ctx, plan)
+	if !m.done["AAPL"] || report.Fetched != 1 || report.Outcomes[sweep.Interrupted] != 1 || report.Status != sweep.WasInterrupted {
+		t.Errorf("report %+v, done %v", report, m.done)
+	}
+	if len(m.attempts) != 0 {
+		t.Errorf("a symbol that was not asked for has an attempt: %v", m.attempts)
+	}
+}
+
+// stopper stops the run while its reply is on the way.
+type stopper struct{ cancel func() }
+
+func (s stopper) DailyBars(_ context.Context, symbol market.Symbol, _ market.Range) (market.Series, error) {
+	s.cancel()
+	return market.Series{Symbol: symbol, Bars: []market.Bar{bar(session)}}, nil
+}
+
+func TestPlanRefusesWhatIsNoFinalSession(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		date market.Date
+		want string
+	}{
+		{market.NewDate(2026, 7, 3), "no session"},
+		{session + 2, "weekend"},
+		{after, "no final bars yet"},
+		{market.NewDate(1985, 1, 2), "1985"},
+	} {
+		_, err := job(&source{}, newMemory()).Plan(t.Context(), test.date, []market.Symbol{"AAPL"})
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("Plan(%s) = %v, want %q", test.date, err, test.want)
+		}
+	}
+}
