@@ -1,0 +1,94 @@
+package alphavantage
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/alpha-oracle/worker/internal/market"
+)
+
+const csvHeader = "timestamp,open,high,low,close,volume"
+
+// decode appends to bars those of a daily answer, in the order in which they
+// come. A byte order mark before it is skipped.
+func decode(s *source, csv bool, asked string, bars []market.Bar) ([]market.Bar, error) {
+	var mark [3]byte
+	n, err := io.ReadFull(s, mark[:])
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, err
+	}
+	if string(mark[:n]) != "\uFEFF" {
+		s.from = io.MultiReader(bytes.NewReader(mark[:n]), s.from)
+	}
+	if csv {
+		return decodeCSV(s, bars)
+	}
+	return decodeJSON(s, asked, bars)
+}
+
+// decodeCSV reads the header, which must be exactly the one of daily bars,
+// and a bar from each line. The last line must end like the others: one that
+// does not was cut.
+func decodeCSV(s *source, bars []market.Bar) ([]market.Bar, error) {
+	lines := bufio.NewReader(s)
+	header, err := nextLine(lines)
+	if errors.Is(err, io.EOF) {
+		return nil, errCut
+	}
+	if err != nil {
+		return nil, err
+	}
+	if string(header) != csvHeader {
+		return nil, fmt.Errorf("the first line is not %q", csvHeader)
+	}
+	for n := 2; ; n++ {
+		line, err := nextLine(lines)
+		if errors.Is(err, io.EOF) {
+			return bars, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+		bar, err := decodeLine(line)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+		bars = append(bars, bar)
+		s.complete()
+	}
+}
+
+// nextLine returns a line without its end, CR LF or LF, and io.EOF only at a
+// line's start.
+func nextLine(r *bufio.Reader) ([]byte, error) {
+	line, err := r.ReadSlice('\n')
+	switch {
+	case errors.Is(err, bufio.ErrBufferFull):
+		return nil, errors.New("the line is far too long")
+	case errors.Is(err, io.EOF) && len(line) > 0:
+		return nil, errCut
+	case err != nil:
+		return nil, err
+	}
+	return bytes.TrimSuffix(line[:len(line)-1], []byte("\r")), nil
+}
+
+func decodeLine(line []byte) (market.Bar, error) {
+	var v values
+	text, rest, more := bytes.Cut(line, []byte(","))
+	date, err := parseDate(text)
+	if err != nil {
+		return v.bar, err
+	}
+	for f := fieldOpen; more; f++ {
+		text, rest, more = bytes.Cut(rest, []byte(","))
+		if err := v.set(min(f, fieldUnknown), text); err != nil {
+			return v.bar, err
+		}
+	}
+	v.bar.Date = date
+	return v.finish()
+}

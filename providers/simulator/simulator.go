@@ -1,0 +1,254 @@
+// Package simulator is a vendor without a network: an http.Handler that
+// speaks the wire format of Alpha Vantage's daily bars, keeps its quotas,
+// misbehaves on request and remembers every call.
+//
+// The data are a pure function of symbol and date, [Bar], so whatever a
+// program stores can be checked against it. A test that drives a program
+// through the simulator ends with a look at [Server.Violations].
+package simulator
+
+import (
+	"compress/gzip"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/alpha-oracle/worker/internal/market"
+)
+
+// compactBars is how many rows outputsize=compact holds.
+const compactBars = 100
+
+// Config says what the simulator's plan holds; the zero value is a plan
+// without limits and without the whole history.
+type Config struct {
+	// Key is the only key that is served; "" means any.
+	Key string
+	// PerSecond and PerMinute bound the calls of every sliding window,
+	// PerDay those of a New York calendar day; 0 means no bound. A call
+	// above a bound gets a message instead of data, and counts.
+	PerSecond, PerMinute, PerDay int
+	// Premium allows outputsize=full.
+	Premium bool
+	// Through is the newest session served; 0 means the last one that has
+	// closed at Now.
+	Through market.Date
+	// Latency passes before each answer.
+	Latency time.Duration
+	// Elsewhere is where the fault redirect_elsewhere points, such as
+	// http://127.0.0.1:9999; "" means an address that nobody has.
+	Elsewhere string
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Server is the simulator. It is safe for concurrent use.
+type Server struct {
+	c       Config
+	admin   *http.ServeMux
+	zippers sync.Pool // *gzip.Writer
+
+	mu     sync.Mutex
+	log    callLog
+	faults map[market.Symbol][]planned
+}
+
+// New returns a simulator. It serves /query and, for other processes:
+//
+//	GET  /_simulator/calls    every call, oldest first
+//	GET  /_simulator/report   the greatest number of calls in any window, violations
+//	GET  /_simulator/faults   the names of the faults
+//	POST /_simulator/faults   ?symbol=AAPL&fault=html&times=1 plans faults
+//	POST /_simulator/reset    forgets calls and plans
+func New(c Config) *Server {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Elsewhere == "" {
+		c.Elsewhere = "http://192.0.2.1"
+	}
+	s := &Server{c: c, faults: map[market.Symbol][]planned{}}
+	s.zippers.New = func() any {
+		w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
+		if err != nil {
+			panic(err) // only for a level that does not exist
+		}
+		return w
+	}
+	s.admin = s.adminRoutes()
+	return s
+}
+
+// ServeHTTP implements [http.Handler].
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case strings.HasPrefix(r.URL.Path, adminPrefix):
+		s.admin.ServeHTTP(w, r)
+	case r.URL.Path == "/query":
+		s.query(w, r)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+// question is a call as the parameters state it.
+type question struct {
+	function, asked, key string
+	symbol               market.Symbol // "" if asked is none
+	full, csv            bool
+	now                  time.Time
+	through              market.Date
+}
+
+func (s *Server) read(r *http.Request) question {
+	p := r.URL.Query()
+	q := question{
+		function: p.Get("function"),
+		asked:    p.Get("symbol"),
+		key:      p.Get("apikey"),
+		full:     p.Get("outputsize") == "full",
+		csv:      p.Get("datatype") == "csv",
+	}
+	// The provider does not mind the case, and takes a share class with a
+	// dot as well as with a hyphen.
+	upper := strings.ToUpper(q.asked)
+	var err error
+	if q.symbol, err = market.ParseSymbol(upper); err != nil {
+		q.symbol, _ = market.ParseSpelled(market.AlphaVantage, upper)
+	}
+	return q
+}
+
+func (s *Server) query(w http.ResponseWriter, r *http.Request) {
+	q := s.read(r)
+	serve, err := s.admit(&q)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	if !sleep(r, s.c.Latency) {
+		return
+	}
+	serve(reply{s, w, r, q})
+}
+
+// admit logs the call and decides what it gets: a limit's message, a planned
+// fault, the message that the question earns, or bars.
+func (s *Server) admit(q *question) (func(reply), error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q.now = s.c.Now()
+	q.through = s.c.Through
+	if q.through == 0 {
+		var err error
+		if q.through, err = market.NYSE().LastClosed(q.now, 0); err != nil {
+			return nil, err
+		}
+	}
+	outcome, serve := s.decide(q)
+	s.log.add(q, outcome)
+	return serve, nil
+}
+
+func (s *Server) decide(q *question) (outcome string, serve func(reply)) {
+	if over := s.log.over(s.c, q.now); over != "" {
+		return string(over), shapeOf(over)
+	}
+	if f, ok := s.takeFault(q.symbol); ok {
+		return "fault:" + string(f), shapeOf(f)
+	}
+	if f := s.complaint(q); f != "" {
+		return string(f), shapeOf(f)
+	}
+	return "bars", reply.bars
+}
+
+// complaint returns the fault that the question itself earns, "" for none.
+func (s *Server) complaint(q *question) Fault {
+	switch {
+	case q.key == "" || s.c.Key != "" && q.key != s.c.Key:
+		return BadKey
+	case q.function != "TIME_SERIES_DAILY":
+		return BadFunction
+	case q.symbol == "":
+		return BadSymbol
+	case q.full && !s.c.Premium:
+		return PremiumFull
+	}
+	return ""
+}
+
+// sheet returns the bars that a question gets.
+func (q question) sheet() *sheet {
+	out := &sheet{symbol: q.asked, refreshed: q.through.String(), full: q.full}
+	for d := q.through; d >= Listed() && (q.full || len(out.rows) < compactBars); d-- {
+		if open, err := market.NYSE().IsSession(d); err == nil && open {
+			out.rows = append(out.rows, toRow(Bar(q.symbol, d)))
+		}
+	}
+	return out
+}
+
+// reply is one answer in the making.
+type reply struct {
+	s *Server
+	w http.ResponseWriter
+	r *http.Request
+	question
+}
+
+func (a reply) bars() { a.sendSheet(a.sheet()) }
+
+func (a reply) sendSheet(s *sheet) {
+	if a.csv {
+		a.w.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=daily_%s.csv", a.symbol))
+		a.send(http.StatusOK, "application/x-download", s.csv())
+		return
+	}
+	a.send(http.StatusOK, "application/json", s.json())
+}
+
+// message sends the provider's way to say no: status 200 and JSON, also to
+// those who asked for CSV.
+func (a reply) message(name, text string) {
+	a.send(http.StatusOK, "application/json", fmt.Appendf(nil, "{\n    %q: %q\n}", name, text))
+}
+
+func (a reply) send(status int, contentType string, body []byte) {
+	h := a.w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Server", "cloudflare")
+	h.Set("Via", "1.1 vegur")
+	h.Set("CF-Cache-Status", "DYNAMIC")
+	h.Set("Allow", "GET, HEAD, OPTIONS")
+	h.Set("Vary", "Accept, Accept-Encoding, Cookie, Origin")
+	if !strings.Contains(a.r.Header.Get("Accept-Encoding"), "gzip") {
+		a.w.WriteHeader(status)
+		_, _ = a.w.Write(body) // the client may be gone
+		return
+	}
+	h.Set("Content-Encoding", "gzip")
+	a.w.WriteHeader(status)
+	z := a.s.zippers.Get().(*gzip.Writer)
+	defer a.s.zippers.Put(z)
+	z.Reset(a.w)
+	_, _ = z.Write(body)
+	_ = z.Close()
+}
+
+// sleep waits for d and reports whether the client is still there.
+func sleep(r *http.Request, d time.Duration) bool {
+	if d <= 0 {
+		return r.Context().Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.Context().Done():
+		return false
+	}
+}
