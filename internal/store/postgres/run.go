@@ -1,0 +1,324 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/internal/store"
+)
+
+const (
+	// commitTimeout bounds the last statements of a transaction.
+	commitTimeout = 10 * time.Second
+	// lookTimeout bounds the last look for a commit whose reply was lost.
+	lookTimeout = 3 * time.Second
+)
+
+// run implements [store.Run].
+type run struct {
+	*claim
+}
+
+// Begin implements [store.DB].
+func (db *DB) Begin(ctx context.Context, job, period, owner string) (store.Run, error) {
+	c := &claim{db: db, job: job, period: period, kept: make(chan struct{})}
+	err := db.retry(ctx, bounded(func(ctx context.Context) error { return c.take(ctx, owner) }))
+	if held := (*store.HeldError)(nil); errors.As(err, &held) {
+		return nil, held
+	}
+	if err != nil {
+		return nil, fmt.Errorf("begin %s %s: %w", job, period, err)
+	}
+	ctx, c.stop = context.WithCancel(context.Background())
+	db.mu.Lock()
+	db.claims[c] = struct{}{}
+	db.mu.Unlock()
+	go c.keep(ctx)
+	return &run{c}, nil
+}
+
+// ID implements [store.Run].
+func (r *run) ID() int64 { return r.claim.run }
+
+// SaveBars implements [store.Run].
+func (r *run) SaveBars(ctx context.Context, series market.Series, session market.Date) (market.Changes, error) {
+	err := store.Check(series)
+	s := saving{run: r, unit: series.Symbol, session: session, series: series}
+	if err == nil {
+		err = s.untilStored(ctx, s.saveBars)
+	}
+	if err != nil {
+		return market.Changes{}, fmt.Errorf("save bars of %s: %w", series.Symbol, err)
+	}
+	return s.diff.Changes(), nil
+}
+
+// SaveAttempt implements [store.Run].
+func (r *run) SaveAttempt(ctx context.Context, symbol market.Symbol, outcome, message string) error {
+	s := saving{run: r, unit: symbol}
+	err := s.untilStored(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		return s.saveAttempt(ctx, conn, outcome, store.Text(message))
+	})
+	return wrap(fmt.Sprintf("save attempt at %s", symbol), err)
+}
+
+// saving is one SaveBars or SaveAttempt, with as many tries as it takes.
+type saving struct {
+	*run
+	unit    market.Symbol
+	session market.Date
+	series  market.Series
+
+	// token is the id of the attempt row. It is drawn once, so after a lost
+	// reply to COMMIT it tells whether that COMMIT was carried out, and one
+	// that is carried out late makes the next try fail on the key instead of
+	// storing twice.
+	token int64
+	// sent tells that a COMMIT was sent.
+	sent bool
+	// done tells that the ledger has the unit as done for the session.
+	done bool
+	diff store.Diff
+}
+
+// untilStored runs once until it is stored for good.
+func (s *saving) untilStored(ctx context.Context, once func(context.Context, *pgx.Conn) error) error {
+	err := s.db.retry(ctx, bounded(func(ctx context.Context) error {
+		if s.sent {
+			if stored, err := s.stored(ctx); err != nil || stored {
+				return err
+			}
+		}
+		return s.db.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+			err := once(ctx, conn.Conn())
+			if err != nil && conn.Conn().PgConn().TxStatus() != 'I' {
+				_, _ = conn.Exec(ctx, `ROLLBACK`)
+			}
+			return err
+		})
+	}))
+	if err == nil || !s.sent {
+		return err
+	}
+	return s.settle(err)
+}
+
+// stored reports whether a COMMIT that was sent has been carried out. Bars
+// without a session have no attempt that tells, but they tell themselves.
+func (s *saving) stored(ctx context.Context) (stored bool, err error) {
+	if bars := s.series.Bars; len(bars) > 0 && s.session.IsZero() {
+		rows, err := s.db.pool.Query(ctx, barsSQL, string(s.unit), bars[0].Date.Time(), bars[len(bars)-1].Date.Time())
+		if err != nil {
+			return false, err
+		}
+		have, err := collectBars(rows, len(bars))
+		return store.Compare(have, bars).Changes().Written() == 0, err
+	}
+	err = s.db.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM ingest_attempts WHERE id = $1)`, s.token).Scan(&stored)
+	return stored, err
+}
+
+// settle looks once more, when no try is left, whether a COMMIT was carried
+// out.
+func (s *saving) settle(err error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
+	defer cancel()
+	stored, lookErr := s.stored(ctx)
+	switch {
+	case lookErr != nil:
+		return fmt.Errorf("%w (it may be stored: the reply to a COMMIT was lost)", err)
+	case stored:
+		return nil
+	}
+	return err
+}
+
+func (s *saving) saveAttempt(ctx context.Context, conn *pgx.Conn, outcome, message string) error {
+	batch := &pgx.Batch{}
+	s.queueGuard(batch)
+	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+		return err
+	}
+	batch = &pgx.Batch{}
+	s.queueWatermark(batch)
+	s.queueAttempt(batch, outcome, message, 0)
+	return s.commit(ctx, conn, batch)
+}
+
+// saveBars takes three round trips, and two where nothing differs.
+func (s *saving) saveBars(ctx context.Context, conn *pgx.Conn) error {
+	batch := &pgx.Batch{}
+	s.queueGuard(batch)
+	s.queueCompare(batch)
+	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+		return err
+	}
+	if err := s.writeBars(ctx, conn); err != nil {
+		return err
+	}
+	batch = &pgx.Batch{}
+	s.queueLedger(batch)
+	return s.commit(ctx, conn, batch)
+}
+
+// queueGuard opens the transaction and fails it with [store.ErrFenced] unless
+// the run is still the owner. In a snapshot a row that another writer changes
+// meanwhile is a serialization failure, not a silent overwrite, so the counts
+// and the corrections are exact.
+func (s *saving) queueGuard(batch *pgx.Batch) {
+	batch.Queue(`BEGIN ISOLATION LEVEL REPEATABLE READ`)
+	batch.Queue(guardSQL, s.ID(), s.token, string(s.unit), date(s.session)).QueryRow(func(row pgx.Row) error {
+		err := row.Scan(&s.token, &s.done)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return store.ErrFenced
+		}
+		return err
+	})
+}
+
+// guardSQL locks the run against being taken over until the transaction ends,
+// draws the token, and tells whether the unit is done for the session already.
+const guardSQL = `
+	SELECT CASE WHEN $2::bigint > 0 THEN $2 ELSE nextval(pg_get_serial_sequence('ingest_attempts', 'id')) END,
+	       EXISTS (SELECT FROM ingest_items i WHERE i.job = r.job AND i.period = r.period AND i.unit = $3)
+	       AND EXISTS (SELECT FROM ingest_watermarks w
+	                   WHERE w.job = r.job AND w.unit = $3 AND w.tried >= r.period
+	                     AND ($4::date IS NULL OR w.through >= $4))
+	FROM ingest_runs r WHERE r.id = $1 AND r.status = 'running' FOR SHARE OF r`
+
+// date returns nil, for NULL, if d is zero.
+func date(d market.Date) *time.Time {
+	if d.IsZero() {
+		return nil
+	}
+	t := d.Time()
+	return &t
+}
+
+// queueCompare reads what is stored in the range of the series.
+func (s *saving) queueCompare(batch *pgx.Batch) {
+	bars := s.series.Bars
+	from, to := bars[0].Date.Time(), bars[len(bars)-1].Date.Time()
+	batch.Queue(barsSQL, string(s.unit), from, to).Query(func(rows pgx.Rows) error {
+		stored, err := collectBars(rows, len(bars))
+		s.diff = store.Compare(stored, bars)
+		return err
+	})
+}
+
+func (s *saving) writeBars(ctx context.Context, conn *pgx.Conn) error {
+	if len(s.diff.New) == len(s.series.Bars) {
+		_, err := conn.PgConn().CopyFrom(ctx, newCopyReader(s.series), copySQL)
+		return err
+	}
+	if s.diff.Changes().Written() == 0 {
+		return nil
+	}
+	batch := &pgx.Batch{}
+	queueUpsert(batch, s.series, s.diff)
+	if len(s.diff.Corrections) > 0 {
+		queueCorrections(batch, s.series, s.ID(), s.diff.Corrections)
+	}
+	return conn.SendBatch(ctx, batch).Close()
+}
+
+// queueLedger leaves the item and the watermark of a unit that is done alone
+// when nothing was written: an identical reload adds its attempt and no more,
+// and does not wait for the disk to hold it, as a crash of the server loses
+// nothing but that one line of history. Bars without a session are no business
+// of the ledger.
+func (s *saving) queueLedger(batch *pgx.Batch) {
+	if s.session.IsZero() {
+		return
+	}
+	outcome, written := store.Unchanged, s.diff.Changes().Written()
+	if written > 0 {
+		outcome = store.Stored
+	}
+	if !s.done || written > 0 {
+		batch.Queue(itemSQL, s.job, s.period, string(s.unit), s.ID(), outcome, written, s.series.Source)
+		s.queueWatermark(batch)
+	} else {
+		batch.Queue(`SET LOCAL synchronous_commit = off`)
+	}
+	s.queueAttempt(batch, outcome, "", written)
+}
+
+const itemSQL = `
+	INSERT INTO ingest_items (job, period, unit, run_id, outcome, rows, source)
+	VALUES ($1, $2, $3, $4, $5, $6, $7)
+	ON CONFLICT (job, period, unit) DO UPDATE
+	SET run_id = EXCLUDED.run_id, outcome = EXCLUDED.outcome, rows = EXCLUDED.rows, source = EXCLUDED.source, done_at = now()
+	WHERE EXCLUDED.outcome = 'stored'`
+
+const watermarkSQL = `
+	INSERT INTO ingest_watermarks AS w (job, unit, through, tried) VALUES ($1, $2, $3, $4)
+	ON CONFLICT (job, unit) DO UPDATE
+	SET through = greatest(w.through, EXCLUDED.through), tried = greatest(w.tried, EXCLUDED.tried), updated_at = now()`
+
+// queueWatermark raises the watermark to the session; a zero one leaves it.
+func (s *saving) queueWatermark(batch *pgx.Batch) {
+	batch.Queue(watermarkSQL, s.job, string(s.unit), date(s.session), s.period)
+}
+
+const attemptSQL = `
+	INSERT INTO ingest_attempts (id, run_id, job, period, unit, outcome, message, rows)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
+
+func (s *saving) queueAttempt(batch *pgx.Batch, outcome, message string, rows int) {
+	batch.Queue(attemptSQL, s.token, s.ID(), s.job, s.period, string(s.unit), outcome, message, rows)
+}
+
+// commit sends the last statements and COMMIT together. It goes on when ctx
+// ends from then on: what became of a COMMIT that is cut off is not known.
+func (s *saving) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
+	batch.Queue(`COMMIT`)
+	s.sent = true
+	return conn.SendBatch(ctx, batch).Close()
+}
+
+// End implements [store.Run]. The period is given free even if the row cannot
+// be written; the next claim then marks the run as interrupted.
+func (r *run) End(ctx context.Context, status string, report []byte) error {
+	defer r.release()
+	tries := 0
+	err := r.db.retry(ctx, bounded(func(ctx context.Context) error {
+		tries++
+		// A try whose reply was lost may have closed the run.
+		tag, err := r.db.pool.Exec(ctx, `
+			UPDATE ingest_runs SET status = $2, finished_at = now(), report = $3
+			WHERE id = $1 AND (status = 'running' OR ($4 AND status = $2 AND report IS NOT DISTINCT FROM $3::jsonb))`,
+			r.ID(), status, document(report), tries > 1)
+		if err == nil && tag.RowsAffected() == 0 {
+			return store.ErrFenced
+		}
+		return err
+	}))
+	return wrap(fmt.Sprintf("end %s %s", r.job, r.period), err)
+}
+
+// document returns nil, for NULL, if there is no report.
+func document(report []byte) *string {
+	if len(report) == 0 {
+		return nil
+	}
+	s := string(report)
+	return &s
+}
+
+// Release implements [store.Run].
+func (r *run) Release() error {
+	r.release()
+	return nil
+}

@@ -1,0 +1,140 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+
+	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/internal/store"
+)
+
+const barsSQL = `
+	SELECT timestamp, open, high, low, close, volume, adjusted_close FROM ohlcv
+	WHERE symbol = ? AND timestamp BETWEEN ? AND ? ORDER BY timestamp`
+
+// queryer is a transaction or the readers.
+type queryer interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// barsIn reads the daily bars of symbol in window.
+func barsIn(ctx context.Context, q queryer, symbol market.Symbol, window market.Range) ([]market.Bar, error) {
+	rows, err := q.QueryContext(ctx, barsSQL, string(symbol), barStamp(window.From), barStamp(window.To))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var bars []market.Bar
+	for rows.Next() {
+		var stamp string
+		var bar market.Bar
+		var adj sql.NullFloat64
+		if err := rows.Scan(&stamp, &bar.Open, &bar.High, &bar.Low, &bar.Close, &bar.Volume, &adj); err != nil {
+			return nil, err
+		}
+		bar.AdjClose, bar.HasAdjClose = adj.Float64, adj.Valid
+		var daily bool
+		if bar.Date, daily = parseBarStamp(stamp); daily {
+			bars = append(bars, bar)
+		}
+	}
+	return bars, rows.Err()
+}
+
+const (
+	insertHead = `INSERT INTO ohlcv (symbol, source, timestamp, open, high, low, close, volume, adjusted_close) VALUES `
+	insertRow  = `(?1, ?2, ?, ?, ?, ?, ?, ?, ?)`
+	// insertRows is the number of rows of one statement: more gain little.
+	insertRows = 50
+)
+
+// insertBars writes bars of dates that are not stored.
+func insertBars(ctx context.Context, tx *sql.Tx, series market.Series, bars []market.Bar) error {
+	for len(bars) >= insertRows {
+		full := len(bars) - len(bars)%insertRows
+		if err := insertChunks(ctx, tx, series, bars[:full], insertRows); err != nil {
+			return err
+		}
+		bars = bars[full:]
+	}
+	if len(bars) == 0 {
+		return nil
+	}
+	return insertChunks(ctx, tx, series, bars, len(bars))
+}
+
+func insertChunks(ctx context.Context, tx *sql.Tx, series market.Series, bars []market.Bar, size int) error {
+	stmt, err := tx.PrepareContext(ctx, insertHead+strings.Repeat(insertRow+",", size-1)+insertRow)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stmt.Close() }()
+	args := make([]any, 0, 2+7*size)
+	for ; len(bars) > 0; bars = bars[size:] {
+		args = append(args[:0], string(series.Symbol), series.Source)
+		for i := range bars[:size] {
+			bar := &bars[i]
+			args = append(args, barStamp(bar.Date), bar.Open, bar.High, bar.Low, bar.Close, bar.Volume, adjClose(bar))
+		}
+		if _, err := stmt.ExecContext(ctx, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// adjClose returns the adjusted close, or nil for NULL.
+func adjClose(bar *market.Bar) any {
+	if !bar.HasAdjClose {
+		return nil
+	}
+	return bar.AdjClose
+}
+
+const updateSQL = `
+	UPDATE ohlcv SET open = ?, high = ?, low = ?, close = ?, volume = ?, adjusted_close = ?, source = ?
+	WHERE symbol = ? AND timestamp = ?`
+
+func updateBars(ctx context.Context, tx *sql.Tx, series market.Series, bars []market.Bar) error {
+	if len(bars) == 0 {
+		return nil
+	}
+	stmt, err := tx.PrepareContext(ctx, updateSQL)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stmt.Close() }()
+	for i := range bars {
+		bar := &bars[i]
+		_, err := stmt.ExecContext(ctx, bar.Open, bar.High, bar.Low, bar.Close, bar.Volume, adjClose(bar),
+			series.Source, string(series.Symbol), barStamp(bar.Date))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const correctionSQL = `
+	INSERT INTO ingest_corrections (symbol, timestamp, field, old_value, new_value, source, run_id, at)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
+
+func insertCorrections(ctx context.Context, tx *sql.Tx, series market.Series, run int64, at string, corrections []store.Correction) error {
+	if len(corrections) == 0 {
+		return nil
+	}
+	stmt, err := tx.PrepareContext(ctx, correctionSQL)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stmt.Close() }()
+	for _, c := range corrections {
+		_, err := stmt.ExecContext(ctx, string(series.Symbol), barStamp(c.Date), c.Field,
+			sql.NullFloat64{Float64: c.Old, Valid: c.HadOld}, c.New, series.Source, run, at)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

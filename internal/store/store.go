@@ -1,0 +1,171 @@
+// Package store holds what the two stores, postgres and sqlite, share: the
+// promises that they make, the words of the ledger and the comparison that
+// comes before every write. The suite in storetest holds both stores to the
+// comments of this file.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/alpha-oracle/worker/internal/market"
+)
+
+// Statuses of a run. A run is "running" from its claim until it ends; one
+// whose process died is turned to "interrupted" by the next claim.
+const (
+	Running     = "running"
+	Interrupted = "interrupted"
+)
+
+// Outcomes that make a unit done.
+const (
+	Stored    = "stored"
+	Unchanged = "unchanged"
+)
+
+// ErrFenced is returned by every write of a run that is no longer the owner
+// of its period. Nothing of that write is stored.
+var ErrFenced = errors.New("another run has taken over this period: nothing was stored")
+
+// HeldError is returned by Begin while another live process owns the period.
+type HeldError struct {
+	Job, Period, Owner string
+	Since              time.Time
+}
+
+// Error names the owner and since when it runs.
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("%s %s is being run by %s since %s", e.Job, e.Period, e.Owner, e.Since.UTC().Format(time.RFC3339))
+}
+
+// DB is a store of bars and of the ledger behind them. It is safe for
+// concurrent use.
+type DB interface {
+	// Migrate brings the schema up to this program's version. Several
+	// processes may do it at once. Tables that alpha-oracle made are
+	// adopted: columns are added, no row is lost.
+	Migrate(ctx context.Context) error
+	// SchemaVersion returns the version of the stored schema and the one
+	// that this program needs.
+	SchemaVersion(ctx context.Context) (have, want int64, err error)
+
+	// Begin claims (job, period) for owner. The claim ends with End, with
+	// the process or with its connection, and at most one is alive at a
+	// time: while it is, Begin returns a *HeldError.
+	Begin(ctx context.Context, job, period, owner string) (Run, error)
+
+	// DoneUnits returns the units of (job, period) that are done.
+	DoneUnits(ctx context.Context, job, period string) ([]market.Symbol, error)
+	// Forget takes units of (job, period) out of the ledger's items, so
+	// that they count as not done; with no units, all of them. It touches
+	// no bar.
+	Forget(ctx context.Context, job, period string, units ...market.Symbol) error
+	// Coverage returns how far job covers each symbol; a symbol that it
+	// never asked for is absent.
+	Coverage(ctx context.Context, job string) (map[market.Symbol]market.Coverage, error)
+
+	// RecordCall writes down one call to provider before it is made. With
+	// limit > 0 it does so only while fewer than limit calls were written
+	// down at or after since and no SpendDay is in force, and reports
+	// whether it did; concurrent callers of all processes never exceed
+	// limit.
+	RecordCall(ctx context.Context, provider string, limit int, since time.Time) (bool, error)
+	// SpendDay notes that provider says of itself that its calls are spent
+	// until then. The latest note counts.
+	SpendDay(ctx context.Context, provider string, until time.Time) error
+	// SpentUntil returns until when the calls to provider are spent by its
+	// own word; the zero Time, or one in the past, means they are not.
+	SpentUntil(ctx context.Context, provider string) (time.Time, error)
+	// CallsSince counts the calls to provider at or after since.
+	CallsSince(ctx context.Context, provider string, since time.Time) (int, error)
+
+	// Bars returns the stored bars of a symbol in ascending order. Source
+	// is that of the newest bar.
+	Bars(ctx context.Context, symbol market.Symbol, window market.Range) (market.Series, error)
+	// Corrections returns the newest corrections of a symbol's bars first,
+	// at most limit of them.
+	Corrections(ctx context.Context, symbol market.Symbol, limit int) ([]Correction, error)
+	// Runs returns the newest runs first, at most limit of them; of all
+	// jobs if job is "".
+	Runs(ctx context.Context, job string, limit int) ([]RunInfo, error)
+	// Attempts returns the newest attempts first, at most limit of them;
+	// of all symbols if symbol is "".
+	Attempts(ctx context.Context, symbol market.Symbol, limit int) ([]Attempt, error)
+	// Summary describes the stored bars for a status line.
+	Summary(ctx context.Context) (Summary, error)
+
+	Ping(ctx context.Context) error
+	// Where names the database for a person, without a password.
+	Where() string
+	Close() error
+}
+
+// Run is one claimed run. Its ID is its epoch: a later run of the same
+// (job, period) has a higher one, and from then on every write of the older
+// returns ErrFenced. It is safe for concurrent use.
+type Run interface {
+	ID() int64
+	// SaveBars compares the series with what is stored and writes the
+	// difference, the corrections, the ledger item (job, period, symbol),
+	// the watermark and an attempt in one transaction: after an error none
+	// of them is stored, after nil all of them are. session is the
+	// session that the symbol is now done for; with the zero Date only the
+	// bars and their corrections are written: no item, no watermark, no
+	// attempt. Bars must be ascending by
+	// date without repeats (market.Clean gives them so). A value that is
+	// already stored is not overwritten by an absent adjusted close or by
+	// a volume of zero.
+	//
+	// It retries what a retry can heal (lost connection, deadlock,
+	// serialization failure, a commit whose reply was lost) until ctx ends
+	// or the store has been gone for its patience.
+	SaveBars(ctx context.Context, series market.Series, session market.Date) (market.Changes, error)
+	// SaveAttempt records that symbol was asked for without becoming done.
+	SaveAttempt(ctx context.Context, symbol market.Symbol, outcome, message string) error
+	// End closes the run with its status and report (a JSON document) and
+	// gives the period free.
+	End(ctx context.Context, status string, report []byte) error
+	// Release gives the period free without closing the run, as a killed
+	// process would.
+	Release() error
+}
+
+// RunInfo is a row of ingest_runs.
+type RunInfo struct {
+	ID                int64
+	Job, Period       string
+	Owner, Status     string
+	Started, Finished time.Time // Finished is zero while it runs
+	Report            []byte    // JSON; nil while it runs
+}
+
+// Attempt is a row of ingest_attempts: symbol was asked for in a run.
+type Attempt struct {
+	RunID       int64
+	Job, Period string
+	Symbol      market.Symbol
+	At          time.Time
+	Outcome     string
+	Message     string
+	Rows        int
+}
+
+// Correction is a stored value that a provider changed later.
+type Correction struct {
+	Symbol   market.Symbol
+	Date     market.Date
+	Field    string // open, high, low, close, adjusted_close, volume
+	Old, New float64
+	HadOld   bool // false: the stored value was null
+	Source   string
+	At       time.Time
+}
+
+// Summary describes the stored bars.
+type Summary struct {
+	Symbols, Bars  int64
+	Oldest, Newest market.Date
+}

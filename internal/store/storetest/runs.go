@@ -1,0 +1,200 @@
+package storetest
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/internal/store"
+)
+
+func schemaVersion(t *testing.T, d Database) {
+	db := d.Open(t)
+	have, want, err := db.SchemaVersion(t.Context())
+	check(t, err)
+	if have != 0 || want == 0 {
+		t.Errorf("an empty database has version %d of %d", have, want)
+	}
+	for range 2 {
+		check(t, db.Migrate(t.Context()))
+		have, again, err := db.SchemaVersion(t.Context())
+		check(t, err)
+		if have != want || again != want {
+			t.Errorf("a migrated database has version %d of %d, want %d", have, again, want)
+		}
+	}
+}
+
+func migrateConcurrently(t *testing.T, d Database) {
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for range 4 {
+		db := d.Open(t)
+		wg.Go(func() {
+			<-start
+			if err := db.Migrate(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	save(t, begin(t, d.Open(t), job, period), seriesOf(aapl, 3), day)
+}
+
+func where(t *testing.T, d Database) {
+	db := d.Open(t)
+	check(t, db.Ping(t.Context()))
+	if db.Where() == "" {
+		t.Error("a database without a name")
+	}
+}
+
+func lifeOfARun(t *testing.T, d Database) {
+	db := open(t, d)
+	before := time.Now().Add(-time.Minute)
+	run := begin(t, db, job, period)
+	runs, err := db.Runs(t.Context(), job, 10)
+	check(t, err)
+	if len(runs) != 1 || !runs[0].Started.After(before) || runs[0].Started.Location() != time.UTC {
+		t.Fatalf("after Begin: %+v", runs)
+	}
+	started := runs[0].Started
+	equal(t, "running", store.RunInfo{ID: run.ID(), Job: job, Period: period, Owner: "worker-1", Status: store.Running, Started: started}, runs[0])
+
+	check(t, run.End(t.Context(), "ok", []byte(`{"rows": 12}`)))
+	check(t, run.Release())
+	runs, err = db.Runs(t.Context(), "", 10)
+	check(t, err)
+	if len(runs) != 1 || runs[0].Status != "ok" || runs[0].Finished.Before(started) {
+		t.Fatalf("after End: %+v", runs)
+	}
+	var report struct{ Rows int }
+	check(t, json.Unmarshal(runs[0].Report, &report))
+	equal(t, "report", 12, report.Rows)
+	fenced(t, "save after End", saveError(t, run))
+
+	second := begin(t, db, job, period)
+	if second.ID() <= run.ID() {
+		t.Errorf("run %d after run %d", second.ID(), run.ID())
+	}
+	other := begin(t, db, "backfill", period)
+	runs, err = db.Runs(t.Context(), "", 2)
+	check(t, err)
+	if len(runs) != 2 || runs[0].ID != other.ID() || runs[1].ID != second.ID() {
+		t.Errorf("the newest two runs: %+v", runs)
+	}
+	runs, err = db.Runs(t.Context(), "backfill", 10)
+	check(t, err)
+	if len(runs) != 1 || runs[0].ID != other.ID() {
+		t.Errorf("the runs of backfill: %+v", runs)
+	}
+}
+
+func saveError(t testing.TB, run store.Run) error {
+	t.Helper()
+	_, err := run.SaveBars(t.Context(), seriesOf(aapl, 2), day)
+	return err
+}
+
+func badReport(t *testing.T, d Database) {
+	db := open(t, d)
+	run := begin(t, db, job, period)
+	if err := run.End(t.Context(), "ok", []byte(`{"rows": `)); err == nil {
+		t.Error("a report that is no JSON was stored")
+	}
+	begin(t, db, job, period) // the period is free all the same
+}
+
+func held(t *testing.T, d Database) {
+	db, other := open(t, d), d.Open(t)
+	run := begin(t, db, job, period)
+	runs, err := db.Runs(t.Context(), job, 1)
+	check(t, err)
+	for name, db := range map[string]store.DB{"same handle": db, "other handle": other} {
+		run, err := db.Begin(t.Context(), job, period, "worker-2")
+		var h *store.HeldError
+		if !errors.As(err, &h) || run != nil {
+			t.Fatalf("%s: got %v, %v, want a HeldError", name, run, err)
+		}
+		equal(t, name, store.HeldError{Job: job, Period: period, Owner: "worker-1", Since: runs[0].Started}, store.HeldError{
+			Job: h.Job, Period: h.Period, Owner: h.Owner, Since: h.Since.UTC(),
+		})
+		if !strings.Contains(err.Error(), "worker-1") {
+			t.Errorf("%s: %q does not name the owner", name, err)
+		}
+	}
+	begin(t, other, job, "2026-03-13")
+	begin(t, other, "weekly_fundamentals", period)
+	save(t, run, seriesOf(aapl, 2), day)
+	check(t, run.End(t.Context(), "ok", nil))
+	begin(t, other, job, period)
+}
+
+func oneOfMany(t *testing.T, d Database) {
+	handles := []store.DB{open(t, d), d.Open(t)}
+	var won, lost atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			_, err := handles[i%2].Begin(t.Context(), job, period, "worker")
+			var h *store.HeldError
+			switch {
+			case err == nil:
+				won.Add(1)
+			case errors.As(err, &h):
+				lost.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if won.Load() != 1 || lost.Load() != 7 {
+		t.Errorf("%d own the period, %d were told so", won.Load(), lost.Load())
+	}
+	runs, err := handles[0].Runs(t.Context(), job, 10)
+	check(t, err)
+	equal(t, "rows of runs", 1, len(runs))
+}
+
+// takeover lets a run lose its claim as a killed process does, and go on
+// writing as a paused one would.
+func takeover(t *testing.T, d Database) {
+	db, other := open(t, d), d.Open(t)
+	stale := begin(t, db, job, period)
+	save(t, stale, seriesOf(aapl, 2), day)
+	check(t, stale.Release())
+	check(t, stale.Release())
+
+	owner := begin(t, other, job, period)
+	runs, err := db.Runs(t.Context(), job, 10)
+	check(t, err)
+	if len(runs) != 2 || runs[1].ID != stale.ID() || runs[1].Status != store.Interrupted || runs[1].Finished.IsZero() {
+		t.Errorf("after the takeover: %+v", runs)
+	}
+
+	before := ledgerOf(t, db, "MSFT")
+	_, err = stale.SaveBars(t.Context(), seriesOf("MSFT", 3), day+1)
+	fenced(t, "SaveBars", err)
+	_, err = stale.SaveBars(t.Context(), seriesOf(aapl, 2), day)
+	fenced(t, "SaveBars without a change", err)
+	fenced(t, "SaveAttempt", stale.SaveAttempt(t.Context(), "MSFT", "no_data", ""))
+	fenced(t, "End", stale.End(t.Context(), "ok", nil))
+	equal(t, "stored by the stale run", before, ledgerOf(t, db, "MSFT"))
+
+	equal(t, "the new owner's save", market.Changes{Unchanged: 2}, save(t, owner, seriesOf(aapl, 2), day))
+	check(t, owner.End(t.Context(), "ok", nil))
+}
+
+func closeReleases(t *testing.T, d Database) {
+	db, other := open(t, d), d.Open(t)
+	begin(t, db, job, period)
+	check(t, db.Close())
+	begin(t, other, job, period)
+}
