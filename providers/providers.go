@@ -85,6 +85,9 @@ func (e *Error) Unwrap() error { return e.Err }
 // in, as in the ledger and the reports.
 func (e *Error) Outcome() string { return e.Kind.outcome() }
 
+// NotAsked reports whether the error came before the call: none was made.
+func (e *Error) NotAsked() bool { return e.Kind == Unavailable }
+
 // Stops reports whether every further unit of the run would end in the same
 // way: a spent quota, a refused key, a plan that does not hold what is asked,
 // an unreadable limit.

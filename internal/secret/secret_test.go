@@ -63,7 +63,7 @@ func TestRedactorFindsEverySpelling(t *testing.T) {
 	}
 }
 
-func TestURLPassword(t *testing.T) {
+func TestURLPasswords(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]string{
 		"postgres://u:p%40ss@db/x":      "p@ss",
@@ -72,9 +72,18 @@ func TestURLPassword(t *testing.T) {
 		"postgres://u:pa ss%zz@db/x":    "pa ss%zz",
 		"no url at all":                 "",
 		"postgres://u:a@b%zz@host/data": "a@b%zz",
+
+		"postgres://u@h/d?sslmode=require&password=p%26ss": "p&ss",
+		"postgres://u:one@h/d?password=two&sslpassword=x":  "one two x",
+		"postgres://u@h%zz/d?password=two":                 "two",
+		"postgres://h/d?password=":                         "",
 	} {
-		if got := secret.URLPassword(raw).Reveal(); got != want {
-			t.Errorf("URLPassword(%q) = %q, want %q", raw, got, want)
+		var got []string
+		for _, v := range secret.URLPasswords(raw) {
+			got = append(got, v.Reveal())
+		}
+		if got := strings.Join(got, " "); got != want {
+			t.Errorf("URLPasswords(%q) = %q, want %q", raw, got, want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/alpha-oracle/worker/internal/market"
 )
@@ -60,15 +61,18 @@ type Result struct {
 	// Message says in words what Outcome says as a class; it may be empty
 	// for a unit that is done.
 	Message string
+	// Dropped counts the bars of the answer that were not stored, by why.
+	Dropped map[string]int
 }
 
-// Classify turns the error of a visit into its result. An error in whose tree
-// stands one with a method Outcome() string is of that class; the end of ctx
-// is Interrupted; any other error is a ProviderError.
+// Classify turns the error of a visit into its result. The end of ctx, or a
+// wait that was called off, is Interrupted; an error in whose tree stands one
+// with a method Outcome() string is of that class, if the list has it; any
+// other error is a ProviderError.
 func Classify(ctx context.Context, err error) Result {
 	var classed interface{ Outcome() string }
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil || errors.Is(err, context.Canceled):
 		return Result{Outcome: Interrupted, Message: "the run was stopped before this symbol was stored"}
 	case errors.As(err, &classed) && slices.Contains(Outcomes(), Outcome(classed.Outcome())):
 		return Result{Outcome: Outcome(classed.Outcome()), Message: err.Error()}
@@ -78,11 +82,20 @@ func Classify(ctx context.Context, err error) Result {
 }
 
 // stops reports whether err says of itself that all further units would end
-// in the same way.
-func stops(err error) bool {
-	var s interface{ Stops() bool }
-	return errors.As(err, &s) && s.Stops()
+// in the same way, and then why: its cause, without the unit that met it.
+func stops(err error) (why string, ok bool) {
+	var s interface {
+		Stops() bool
+		Unwrap() error
+	}
+	if !errors.As(err, &s) || !s.Stops() {
+		return "", false
+	}
+	return strings.TrimPrefix(s.Unwrap().Error(), notAsked), true
 }
+
+// notAsked begins the message of a unit that was not visited.
+const notAsked = "not asked: "
 
 // Unit is a visited unit.
 type Unit struct {

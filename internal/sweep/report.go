@@ -17,6 +17,8 @@ type Tally struct {
 	Fetched, Failed int
 	// Rows is the number of rows written.
 	Rows int
+	// Dropped counts the bars that were not stored, by why.
+	Dropped map[string]int
 	// Stopped says why the sweep ended early; "" if it did not.
 	Stopped string
 }
@@ -34,6 +36,12 @@ func (t *Tally) add(u Unit) {
 	}
 	t.Outcomes[u.Outcome]++
 	t.Rows += u.Rows
+	for why, n := range u.Dropped {
+		if t.Dropped == nil {
+			t.Dropped = make(map[string]int)
+		}
+		t.Dropped[why] += n
+	}
 	if u.Outcome.Done() {
 		t.Fetched++
 		return
@@ -76,6 +84,9 @@ type Report struct {
 	ProviderCalls int             `json:"provider_calls"`
 	Outcomes      map[Outcome]int `json:"outcomes"`
 	Failures      []Failure       `json:"failures"`
+	// Dropped counts the bars of the answers that were not stored, by why;
+	// absent if all were.
+	Dropped map[string]int `json:"dropped_bars,omitempty"`
 	// Stopped says why the run ended early; absent if it did not.
 	Stopped string `json:"stopped,omitempty"`
 	// Warnings are about the run as a whole; absent if there are none.
@@ -91,7 +102,7 @@ func NewReport(job, period string, skipped int, tally Tally, interrupted bool) R
 		Symbols: skipped + tally.Fetched + tally.Failed,
 		Fetched: tally.Fetched, Skipped: skipped, Failed: tally.Failed,
 		Rows: tally.Rows, Outcomes: tally.Outcomes, Failures: tally.Failures,
-		Stopped: tally.Stopped,
+		Dropped: tally.Dropped, Stopped: tally.Stopped,
 	}
 	if r.Outcomes == nil {
 		r.Outcomes = map[Outcome]int{}

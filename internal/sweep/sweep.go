@@ -3,14 +3,20 @@
 //
 // A sweep goes on past a unit that fails. It ends early, without asking for
 // the units that are left, when going on would only waste calls: the provider
-// refuses the key, its day is spent, it is down, or the store is gone. The
-// units left then carry the reason as their own outcome.
+// refuses the key, its day is spent, it is down, it does not have the session
+// yet, or the store is gone. The units left then carry the reason as their own
+// outcome.
+//
+// When its context ends, no further unit is begun, but those in flight have a
+// moment to finish: their calls are paid for.
 package sweep
 
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/alpha-oracle/worker/internal/market"
 )
@@ -18,6 +24,10 @@ import (
 const (
 	defaultWorkers = 4
 	defaultBreaker = 5
+	defaultGrace   = 10 * time.Second
+	// lateFactor is how many times more units than errors in a row have to
+	// be late before the provider counts as late for all.
+	lateFactor = 2
 	// maxMessage bounds what one failure adds to a report.
 	maxMessage = 300
 )
@@ -32,12 +42,18 @@ type Sweep struct {
 	Visit Visit
 	// Workers is the number of units in flight; 0 means 4.
 	Workers int
-	// Breaker is the number of provider errors in a row, over all units,
-	// after which the provider counts as down; 0 means 5.
+	// Breaker is the number of units in a row after which the provider
+	// counts as down: units that end in a provider error, a refused answer
+	// or a limit note. Twice as many units in a row that are not ready
+	// count as a provider that does not have the session. 0 means 5.
 	Breaker int
+	// Grace is how long the visits in flight may go on when ctx ends; 0
+	// means 10 s.
+	Grace time.Duration
 	// Redact takes secrets out of messages; nil leaves them as they are.
 	Redact func(string) string
-	// Each is told of every visited unit, one at a time.
+	// Each is told of every visited unit, one at a time; not of those that
+	// the sweep did not come to.
 	Each func(Unit)
 }
 
@@ -46,7 +62,8 @@ type pass struct {
 	Sweep
 	mu       sync.Mutex
 	result   Tally
-	inARow   int // provider errors since the last other outcome
+	inARow   int // failures of the provider since the last other outcome
+	late     int // units not ready since the last other outcome
 	stop     chan struct{}
 	stopOnce sync.Once
 	reason   Result
@@ -61,13 +78,18 @@ func (s Sweep) Run(ctx context.Context, units []market.Symbol) Tally {
 	if s.Breaker <= 0 {
 		s.Breaker = defaultBreaker
 	}
+	if s.Grace <= 0 {
+		s.Grace = defaultGrace
+	}
 	p := &pass{Sweep: s, stop: make(chan struct{})}
+	visits, end := graceful(ctx, s.Grace)
+	defer end()
 	queue := make(chan market.Symbol)
 	var workers sync.WaitGroup
 	for range min(s.Workers, len(units)) {
 		workers.Go(func() {
 			for unit := range queue {
-				p.visit(ctx, unit)
+				p.visit(visits, unit)
 			}
 		})
 	}
@@ -76,6 +98,16 @@ func (s Sweep) Run(ctx context.Context, units []market.Symbol) Tally {
 	workers.Wait()
 	p.abandon(ctx, left)
 	return p.result
+}
+
+// graceful returns a context that ends grace after ctx does.
+func graceful(ctx context.Context, grace time.Duration) (context.Context, func()) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	return longer, func() {
+		stop()
+		cancel()
+	}
 }
 
 // feed hands out units until they, the context or the sweep's reason to go on
@@ -108,20 +140,34 @@ func (p *pass) visit(ctx context.Context, unit market.Symbol) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.note(unit, result)
-	if result.Outcome == ProviderError {
-		p.inARow++
-	} else {
-		p.inARow = 0
+	result = p.note(unit, result)
+	if p.Each != nil {
+		p.Each(Unit{Symbol: unit, Result: result})
 	}
-	switch {
-	case err != nil && ctx.Err() == nil && stops(err):
-		p.end(result)
-	case p.inARow >= p.Breaker:
-		p.end(Result{
-			Outcome: ProviderError,
-			Message: fmt.Sprintf("not asked: %d provider errors in a row; the last: %s", p.inARow, result.Message),
-		})
+	if why, ok := stops(err); ok {
+		p.end(result.Outcome, why)
+		return
+	}
+	p.count(result)
+}
+
+// count looks for a provider that fails, or is late, for everybody.
+func (p *pass) count(r Result) {
+	inARow, late := p.inARow+1, p.late+1
+	p.inARow, p.late = 0, 0
+	switch r.Outcome {
+	case ProviderError, BadPayload, LimitNote:
+		p.inARow = inARow
+	case NotReady:
+		p.late = late
+	default:
+		return
+	}
+	if p.inARow >= p.Breaker {
+		p.end(r.Outcome, fmt.Sprintf("the provider failed %d times in a row; the last: %s", p.inARow, r.Message))
+	}
+	if p.late >= lateFactor*p.Breaker {
+		p.end(r.Outcome, fmt.Sprintf("the provider did not have the session for %d symbols in a row: ask again later", p.late))
 	}
 }
 
@@ -136,10 +182,11 @@ func (p *pass) guarded(ctx context.Context, unit market.Symbol) (result Result, 
 	return p.Visit(ctx, unit)
 }
 
-func (p *pass) end(reason Result) {
+func (p *pass) end(outcome Outcome, why string) {
 	p.stopOnce.Do(func() {
-		p.reason = reason
-		p.result.Stopped = reason.Message
+		why = p.clean(why)
+		p.reason = Result{Outcome: outcome, Message: notAsked + why}
+		p.result.Stopped = why
 		close(p.stop)
 	})
 }
@@ -155,12 +202,10 @@ func (p *pass) abandon(ctx context.Context, left []market.Symbol) {
 	}
 }
 
-func (p *pass) note(unit market.Symbol, result Result) {
+func (p *pass) note(unit market.Symbol, result Result) Result {
 	result.Message = p.clean(result.Message)
 	p.result.add(Unit{Symbol: unit, Result: result})
-	if p.Each != nil {
-		p.Each(Unit{Symbol: unit, Result: result})
-	}
+	return result
 }
 
 func (p *pass) clean(message string) string {
@@ -168,7 +213,7 @@ func (p *pass) clean(message string) string {
 		message = p.Redact(message)
 	}
 	if len(message) > maxMessage {
-		message = message[:maxMessage] + "..."
+		message = strings.ToValidUTF8(message[:maxMessage], "") + "..."
 	}
 	return message
 }

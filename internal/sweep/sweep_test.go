@@ -26,6 +26,7 @@ type classed struct {
 func (e classed) Error() string   { return "answer: " + e.class }
 func (e classed) Outcome() string { return e.class }
 func (e classed) Stops() bool     { return e.stop }
+func (e classed) Unwrap() error   { return errors.New("because of " + e.class) }
 
 func symbols(n int) []market.Symbol {
 	out := make([]market.Symbol, n)
@@ -99,8 +100,11 @@ func TestASpentQuotaEndsTheSweepAtOnce(t *testing.T) {
 	if visits.Load() != 4 {
 		t.Errorf("%d visits, want 4: three stored and the one that met the quota", visits.Load())
 	}
-	if tally.Fetched != 3 || tally.Outcomes[sweep.Quota] != 97 || tally.Failed != 97 || tally.Stopped == "" {
-		t.Errorf("tally %+v", tally.Outcomes)
+	if tally.Fetched != 3 || tally.Outcomes[sweep.Quota] != 97 || tally.Failed != 97 || tally.Stopped != "because of quota" {
+		t.Errorf("tally %+v, stopped %q", tally.Outcomes, tally.Stopped)
+	}
+	if last := tally.Failures[96].Message; last != "not asked: because of quota" {
+		t.Errorf("a unit that was not visited says %q", last)
 	}
 	if got := sweep.NewReport("j", "p", 0, tally, false).Status; got != sweep.OutOfQuota {
 		t.Errorf("status %s", got)
@@ -109,23 +113,19 @@ func TestASpentQuotaEndsTheSweepAtOnce(t *testing.T) {
 
 func TestAProviderThatIsDownEndsTheSweep(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct {
-		name  string
-		class string
-		ends  bool
-	}{
-		{"provider errors in a row", "provider_error", true},
-		{"bad answers in a row", "bad_payload", false},
+	for class, want := range map[sweep.Outcome]int64{
+		sweep.ProviderError: 4, sweep.BadPayload: 4, sweep.LimitNote: 4, sweep.NotReady: 8,
+		sweep.NoData: 50, sweep.UnknownSymbol: 50,
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run(string(class), func(t *testing.T) {
 			t.Parallel()
 			var visits atomic.Int64
-			sweep.Sweep{Workers: 1, Breaker: 4, Visit: func(context.Context, market.Symbol) (sweep.Result, error) {
+			tally := sweep.Sweep{Workers: 1, Breaker: 4, Visit: func(context.Context, market.Symbol) (sweep.Result, error) {
 				visits.Add(1)
-				return sweep.Result{}, classed{class: test.class}
+				return sweep.Result{}, classed{class: string(class)}
 			}}.Run(t.Context(), symbols(50))
-			if want := map[bool]int64{true: 4, false: 50}[test.ends]; visits.Load() != want {
-				t.Errorf("%d visits, want %d", visits.Load(), want)
+			if visits.Load() != want || tally.Outcomes[class] != 50 || (tally.Stopped != "") != (want < 50) {
+				t.Errorf("%d visits, want %d; %v; stopped %q", visits.Load(), want, tally.Outcomes, tally.Stopped)
 			}
 		})
 	}
@@ -145,12 +145,30 @@ func TestTheBreakerCountsOnlyErrorsInARow(t *testing.T) {
 	}
 }
 
+// A visit in flight when the sweep is stopped may finish, but not for ever.
 func TestCancellationLeavesTheRestInterrupted(t *testing.T) {
 	t.Parallel()
+	for _, test := range []struct {
+		grace time.Duration
+		want  int
+	}{{0, 3}, {200 * time.Millisecond, 2}} {
+		tally := stopped(t, test.grace)
+		if tally.Fetched != test.want || tally.Outcomes[sweep.Interrupted] != 10-test.want {
+			t.Errorf("grace %s: outcomes %v, want %d stored", test.grace, tally.Outcomes, test.want)
+		}
+		if got := sweep.NewReport("j", "p", 5, tally, true); got.Status != sweep.WasInterrupted || got.Symbols != 15 {
+			t.Errorf("report %+v", got)
+		}
+	}
+}
+
+// stopped is a sweep of ten units of a second each, stopped after 2.5 s.
+func stopped(t *testing.T, grace time.Duration) (tally sweep.Tally) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond)
 		defer cancel()
-		tally := sweep.Sweep{Workers: 1, Visit: func(ctx context.Context, s market.Symbol) (sweep.Result, error) {
+		tally = sweep.Sweep{Workers: 1, Grace: grace, Visit: func(ctx context.Context, s market.Symbol) (sweep.Result, error) {
 			select {
 			case <-time.After(time.Second):
 				return stored(ctx, s)
@@ -158,13 +176,8 @@ func TestCancellationLeavesTheRestInterrupted(t *testing.T) {
 				return sweep.Result{}, ctx.Err()
 			}
 		}}.Run(ctx, symbols(10))
-		if tally.Fetched != 2 || tally.Outcomes[sweep.Interrupted] != 8 {
-			t.Errorf("outcomes %v", tally.Outcomes)
-		}
-		if got := sweep.NewReport("j", "p", 5, tally, true); got.Status != sweep.WasInterrupted || got.Symbols != 15 {
-			t.Errorf("report %+v", got)
-		}
 	})
+	return tally
 }
 
 func TestMessagesAreRedactedAndBounded(t *testing.T) {
@@ -232,8 +245,11 @@ func TestCountsAddUp(t *testing.T) {
 			},
 		}.Run(t.Context(), units)
 		r := sweep.NewReport("j", "p", skipped, tally, false)
-		if r.Symbols != n+skipped || r.Symbols != r.Fetched+r.Skipped+r.Failed || told != n || len(r.Failures) != r.Failed {
+		if r.Symbols != n+skipped || r.Symbols != r.Fetched+r.Skipped+r.Failed || told > n || len(r.Failures) != r.Failed {
 			t.Fatalf("report %+v, told of %d", r, told)
+		}
+		if r.Stopped == "" && told != n {
+			t.Fatalf("told of %d of %d units", told, n)
 		}
 	})
 }

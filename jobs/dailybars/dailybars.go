@@ -11,7 +11,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/internal/sweep"
@@ -20,14 +19,9 @@ import (
 // Name is the job's name in the ledger, in Redis and in reports.
 const Name = "daily_bars"
 
-const (
-	// windowSessions is how far back a reply is stored: what the smallest
-	// reply of the providers holds.
-	windowSessions = 100
-	// saveTime bounds the commit of bars that were paid for when the run
-	// is told to stop.
-	saveTime = 10 * time.Second
-)
+// windowSessions is how far back a reply is stored: what the smallest reply of
+// the providers holds.
+const windowSessions = 100
 
 // Source is what this job asks of a provider.
 type Source interface {
@@ -65,6 +59,9 @@ type Job struct {
 	Calendar *market.Calendar
 	// Through is the newest session whose bars are final.
 	Through market.Date
+	// Force asks also for symbols that are done. They stay done whatever
+	// comes of it.
+	Force bool
 	// Sweep sets the workers and who is told of progress; its Visit is
 	// the job's own.
 	Sweep sweep.Sweep
@@ -110,7 +107,7 @@ func (j Job) Plan(ctx context.Context, session market.Date, symbols []market.Sym
 	}
 	plan := Plan{Session: session, Warning: warning}
 	for _, s := range symbols {
-		if done[s] {
+		if done[s] && !j.Force {
 			plan.Skipped++
 		} else {
 			plan.Todo = append(plan.Todo, s)

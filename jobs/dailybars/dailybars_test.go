@@ -52,6 +52,7 @@ type memory struct {
 	bars     map[market.Symbol][]market.Bar
 	marked   map[market.Symbol]market.Date
 	attempts map[market.Symbol]string
+	said     map[market.Symbol]string
 	coverage map[market.Symbol]market.Coverage
 	done     map[market.Symbol]bool
 	events   []string
@@ -63,7 +64,7 @@ type memory struct {
 func newMemory() *memory {
 	return &memory{
 		bars: map[market.Symbol][]market.Bar{}, marked: map[market.Symbol]market.Date{},
-		attempts: map[market.Symbol]string{}, done: map[market.Symbol]bool{},
+		attempts: map[market.Symbol]string{}, said: map[market.Symbol]string{}, done: map[market.Symbol]bool{},
 	}
 }
 
@@ -82,10 +83,10 @@ func (m *memory) SaveBars(ctx context.Context, s market.Series, d market.Date) (
 	return market.Changes{Inserted: inserted, Unchanged: len(s.Bars) - inserted}, nil
 }
 
-func (m *memory) SaveAttempt(_ context.Context, s market.Symbol, outcome, _ string) error {
+func (m *memory) SaveAttempt(_ context.Context, s market.Symbol, outcome, message string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.attempts[s] = outcome
+	m.attempts[s], m.said[s] = outcome, message
 	return nil
 }
 
@@ -97,11 +98,11 @@ func (m *memory) Done(context.Context, []market.Symbol) (map[market.Symbol]bool,
 	return m.done, m.doneErr
 }
 
-func (m *memory) Add(_ context.Context, symbols ...market.Symbol) error {
+func (m *memory) Add(ctx context.Context, symbols ...market.Symbol) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.addErr != nil {
-		return m.addErr
+	if err := errors.Join(ctx.Err(), m.addErr); err != nil {
+		return err
 	}
 	for _, s := range symbols {
 		m.done[s] = true
@@ -279,6 +280,67 @@ type stopper struct{ cancel func() }
 func (s stopper) DailyBars(_ context.Context, symbol market.Symbol, _ market.Range) (market.Series, error) {
 	s.cancel()
 	return market.Series{Symbol: symbol, Bars: []market.Bar{bar(session)}}, nil
+}
+
+// refused is an error as the providers make them.
+type refused struct {
+	class    string
+	notAsked bool
+}
+
+func (r refused) Error() string   { return "the key CANARY was refused" }
+func (r refused) Outcome() string { return r.class }
+func (r refused) NotAsked() bool  { return r.notAsked }
+
+func TestWhatIsAnAttempt(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		err  refused
+		want bool
+	}{
+		{"an answer that was refused", refused{class: "bad_payload"}, true},
+		{"a spent day", refused{class: "quota"}, false},
+		{"no permission to call", refused{class: "provider_error", notAsked: true}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			m := newMemory()
+			j := job(&source{answers: map[market.Symbol]any{"AAPL": test.err}}, m)
+			j.Sweep.Redact = func(s string) string { return strings.ReplaceAll(s, "CANARY", "[redacted]") }
+			runJob(t, j, session, "AAPL")
+			if _, got := m.attempts["AAPL"]; got != test.want || strings.Contains(m.said["AAPL"], "CANARY") {
+				t.Errorf("attempts %v, messages %v", m.attempts, m.said)
+			}
+		})
+	}
+}
+
+func TestForceAsksForWhatIsDone(t *testing.T) {
+	t.Parallel()
+	m, src := newMemory(), &source{answers: map[market.Symbol]any{"AAPL": errors.New("down")}}
+	m.done["AAPL"] = true
+	j := job(src, m)
+	j.Force = true
+	report := runJob(t, j, session, "AAPL", "MSFT")
+	if len(src.asked) != 2 || report.Skipped != 0 || !m.done["AAPL"] {
+		t.Errorf("asked %v, done %v, report %+v", src.asked, m.done, report)
+	}
+}
+
+func TestDroppedBarsAreCounted(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	saturday := session - 5
+	src := &source{answers: map[market.Symbol]any{
+		"AAPL": []market.Bar{bar(session - 2000), bar(saturday), bar(before), bar(before), bar(session), bar(after)},
+		"MSFT": []market.Bar{bar(before)},
+	}}
+	report := runJob(t, job(src, m), session, "AAPL", "MSFT")
+	want := map[string]int{"out_of_window": 2, "no_session": 1, "repeated": 1}
+	if diff := cmp.Diff(want, report.Dropped); diff != "" || report.Rows != 3 {
+		t.Errorf("rows %d, dropped: %s", report.Rows, diff)
+	}
 }
 
 func TestPlanRefusesWhatIsNoFinalSession(t *testing.T) {

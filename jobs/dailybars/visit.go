@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync/atomic"
-	"time"
 
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/internal/sweep"
@@ -31,7 +31,7 @@ func (e *storeError) Outcome() string { return string(sweep.Interrupted) }
 
 func (v *visitor) visit(ctx context.Context, symbol market.Symbol) (sweep.Result, error) {
 	result, err := v.load(ctx, symbol)
-	if errors.As(err, new(*storeError)) || result.Outcome.Done() {
+	if errors.As(err, new(*storeError)) || result.Outcome.Done() || notAsked(err) {
 		return result, err
 	}
 	failed := result
@@ -44,9 +44,15 @@ func (v *visitor) visit(ctx context.Context, symbol market.Symbol) (sweep.Result
 	return result, err
 }
 
+// notAsked reports whether err says of itself that no call was made.
+func notAsked(err error) bool {
+	var n interface{ NotAsked() bool }
+	return errors.As(err, &n) && n.NotAsked()
+}
+
 // attempt keeps why a symbol is not done. An interrupted symbol, and one that
-// met a spent quota, was not asked for: recording it would put it behind
-// others in the next run.
+// met a spent quota, had no answer of its own: recording it would put it
+// behind the others in the next run.
 func (v *visitor) attempt(ctx context.Context, symbol market.Symbol, r sweep.Result) error {
 	if r.Outcome == sweep.Interrupted || r.Outcome == sweep.Quota {
 		return nil
@@ -67,10 +73,23 @@ func (v *visitor) load(ctx context.Context, symbol market.Symbol) (sweep.Result,
 		return sweep.Result{}, fmt.Errorf("%s: %w", symbol, err)
 	}
 	series.Bars = cleaned.Bars
+	store := v.save
 	if n := len(series.Bars); n == 0 || series.Bars[n-1].Date != v.session {
-		return v.keep(ctx, series)
+		store = v.keep
 	}
-	return v.save(ctx, series)
+	result, err := store(ctx, series)
+	result.Dropped = dropped(cleaned)
+	return result, err
+}
+
+// dropped names what a good answer held besides bars for the window.
+func dropped(c market.Cleaned) map[string]int {
+	counts := map[string]int{
+		"out_of_window": c.OutOfWindow, "unfinished": c.Unfinished,
+		"no_session": c.NoSession, "repeated": c.Repeats,
+	}
+	maps.DeleteFunc(counts, func(_ string, n int) bool { return n == 0 })
+	return counts
 }
 
 // keep stores what a good reply holds besides the session's own bar, without
@@ -99,14 +118,8 @@ func (v *visitor) missing(bars []market.Bar) sweep.Result {
 	return sweep.Result{Outcome: sweep.NoData, Message: message}
 }
 
-// commit stores bars that were paid for, also when the run is being stopped:
-// then it has saveTime left.
 func (v *visitor) commit(ctx context.Context, series market.Series, done market.Date) (market.Changes, error) {
-	saving, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(saveTime, cancel) })
-	defer stop()
-	changes, err := v.Store.SaveBars(saving, series, done)
+	changes, err := v.Store.SaveBars(ctx, series, done)
 	if err != nil {
 		return market.Changes{}, &storeError{err}
 	}
