@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/alpha-oracle/worker/internal/market"
@@ -59,6 +60,8 @@ type Client struct {
 	hc    *http.Client
 	query string
 	o     Options
+	// noFull is set when the provider has refused outputsize=full.
+	noFull atomic.Bool
 }
 
 // New returns a client that asks at baseURL, such as
@@ -88,7 +91,9 @@ func Sign(key string) func(*http.Request) {
 
 // DailyBars returns the daily bars of s that one call gives, in ascending
 // order: the newest 100 sessions, or the whole history if the plan holds it
-// and window ends before those 100. The head of window is a wish, since the
+// and window ends before those 100. A plan that turns out not to hold it is
+// asked for the newest 100 instead, and for nothing else from then on; if they
+// do not reach back to window, the error is of kind PremiumOnly. The head of window is a wish, since the
 // provider takes no dates; see [Options] for the way to insist on it. Bars
 // outside window, of a running session or out of order with each other's
 // values are returned as they come, for market.Clean to judge.
@@ -100,17 +105,14 @@ func (c *Client) DailyBars(ctx context.Context, s market.Symbol, window market.R
 	if err != nil {
 		return market.Series{}, fmt.Errorf("%s: %s: %w", Name, op, err)
 	}
-	asked := s.In(market.AlphaVantage)
-	req, err := c.request(ctx, asked, full)
-	if err != nil {
-		return market.Series{}, fail(op, err)
+	bars, err := c.ask(ctx, s, full)
+	var refused *providers.Error
+	if full && errors.As(err, &refused) && refused.Kind == providers.PremiumOnly {
+		// For good: the plan does not hold it. The newest 100 may do.
+		c.noFull.Store(true)
+		full = false
+		bars, err = c.ask(ctx, s, full)
 	}
-	resp, err := c.hc.Do(req)
-	if err != nil {
-		return market.Series{}, fail(op, err)
-	}
-	defer func() { _ = resp.Body.Close() }() // all of it that counts is read by then
-	bars, err := c.decode(resp.Body, asked, full)
 	if err == nil && !full {
 		err = reaches(bars, window)
 	}
@@ -118,6 +120,21 @@ func (c *Client) DailyBars(ctx context.Context, s market.Symbol, window market.R
 		return market.Series{}, fail(op, err)
 	}
 	return market.Series{Symbol: s, Source: c.o.Source, Bars: bars}, nil
+}
+
+// ask makes one call.
+func (c *Client) ask(ctx context.Context, s market.Symbol, full bool) ([]market.Bar, error) {
+	asked := s.In(market.AlphaVantage)
+	req, err := c.request(ctx, asked, full)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.hc.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }() // all of it that counts is read by then
+	return c.decode(resp.Body, asked, full)
 }
 
 // reaches refuses the newest 100 sessions as an answer to a window that ends
@@ -132,7 +149,7 @@ func reaches(bars []market.Bar, window market.Range) error {
 
 // needsFull reports whether the newest 100 sessions are too few for window.
 func (c *Client) needsFull(window market.Range) (bool, error) {
-	if !c.o.Full {
+	if !c.o.Full || c.noFull.Load() {
 		return false, nil
 	}
 	newest, err := c.o.Calendar.LastClosed(c.o.Now(), 0)
