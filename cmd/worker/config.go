@@ -1,0 +1,359 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/knadh/koanf/parsers/yaml"
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/providers/file"
+	"github.com/knadh/koanf/v2"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/alpha-oracle/worker/internal/secret"
+)
+
+const envPrefix = "SA_"
+
+// setting is one row of the configuration: its name in the environment, from
+// which its key in the file follows, its default and its meaning.
+type setting struct {
+	env, standard, meaning string
+	// secret values may also be read from the file that env+"_FILE" names.
+	secret bool
+	// list values may be a list in the file.
+	list bool
+}
+
+// key returns the setting's path in the configuration file:
+// SA_DATA__UNIVERSE__SYMBOLS is data.universe.symbols.
+func (s setting) key() string {
+	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(s.env, envPrefix), "__", "."))
+}
+
+func settings() []setting {
+	return []setting{
+		{env: "SA_REDIS__URL", meaning: "Redis, redis:// or rediss://; empty: one inside the process", secret: true},
+		{env: "SA_DATABASE__URL", meaning: "Postgres, postgres:// or postgresql://; empty: a SQLite file", secret: true},
+		{env: "SA_DATA_DIR", standard: "./data", meaning: "directory of the embedded files"},
+		{env: "SA_ALPHA_VANTAGE_API_KEY", meaning: "Alpha Vantage's key", secret: true},
+		{env: "SA_DATA__ALPHA_VANTAGE__BASE_URL", standard: "https://www.alphavantage.co", meaning: "Alpha Vantage, or a simulator of it"},
+		{env: "SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_MINUTE", standard: "5", meaning: "calls in any 60 seconds"},
+		{env: "SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_DAY", standard: "25", meaning: "calls from midnight to midnight in New York; 0: no day limit (a premium key)"},
+		{env: "SA_DATA__UNIVERSE__SYMBOLS", standard: "sp500", meaning: "sp500, a comma list, or @file", list: true},
+		{env: "SA_LOG__LEVEL", standard: "info", meaning: "debug, info, warn or error"},
+		{env: "SA_LOG__FORMAT", meaning: "json or console; empty: json when standard error is no terminal"},
+	}
+}
+
+// config is what the program runs with, checked.
+type config struct {
+	RedisURL    secret.Value
+	DatabaseURL secret.Value
+	DataDir     string
+	Key         secret.Value
+	BaseURL     string
+	PerMinute   int
+	PerDay      int
+	Universe    string
+	LogLevel    zapcore.Level
+	LogFormat   string
+
+	// source is what ohlcv.source says; empty: the provider's name.
+	source string
+	// fromWhere tells for each setting that is not the default, by its name
+	// in the environment, what set it.
+	fromWhere map[string]string
+}
+
+// usageError is a mistake of the person who called the program: exit code 2.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+// loadConfig reads defaults, the file and the environment, in this order, and
+// reports every problem at once.
+func loadConfig(fileName string, environ []string) (config, error) {
+	env := environment(environ)
+	if fileName == "" {
+		fileName = env["SA_CONFIG_FILE"]
+	}
+	l := loader{env: env, values: koanf.New("."), from: map[string]string{}}
+	l.readFile(fileName)
+	l.readEnvironment()
+	c := l.build()
+	if len(l.problems) > 0 {
+		return c, usageError{fmt.Errorf("configuration: %w", errors.Join(l.problems...))}
+	}
+	return c, nil
+}
+
+func environment(environ []string) map[string]string {
+	env := make(map[string]string, len(environ))
+	for _, pair := range environ {
+		name, value, _ := strings.Cut(pair, "=")
+		env[name] = value
+	}
+	return env
+}
+
+// loader collects the values, where each is from, and what is wrong.
+type loader struct {
+	env      map[string]string
+	values   *koanf.Koanf
+	from     map[string]string
+	problems []error
+}
+
+func (l *loader) problem(format string, args ...any) {
+	l.problems = append(l.problems, fmt.Errorf(format, args...))
+}
+
+func (l *loader) readFile(name string) {
+	if name == "" {
+		return
+	}
+	if err := l.values.Load(file.Provider(name), yaml.Parser()); err != nil {
+		l.problem("file %s: %w", name, err)
+		return
+	}
+	known := map[string]bool{}
+	for _, s := range settings() {
+		known[s.key()] = true
+		known[s.key()+"_file"] = s.secret
+		if err := l.takeFromFile(s); err != nil {
+			l.problem("file %s: %s: %w", name, s.key(), err)
+			l.values.Delete(s.key())
+		} else if l.values.Exists(s.key()) {
+			l.from[s.env] = "file " + name
+		}
+	}
+	for _, key := range l.values.Keys() {
+		if !known[key] && !l.isEmptySection(key) {
+			l.problem("file %s: unknown key %q%s", name, key, l.nearest(key))
+		}
+	}
+}
+
+// takeFromFile brings a value as YAML has it into the form that a variable of
+// the environment would have. Its errors never show a secret.
+func (l *loader) takeFromFile(s setting) error {
+	switch v := l.values.Get(s.key()).(type) {
+	case nil:
+		l.values.Delete(s.key())
+	case []any:
+		if !s.list {
+			return errors.New("want one value, not a list")
+		}
+		text, err := commaList(v)
+		if err != nil {
+			return err
+		}
+		return l.values.Set(s.key(), text)
+	case string, map[string]any: // keys below a setting are unknown ones
+	default:
+		// YAML has changed it: 007 is 7 by now, and 1e3 is 1000.
+		if s.secret {
+			return errors.New("it reads as a number, a date or a yes/no: put it in quotes")
+		}
+	}
+	return nil
+}
+
+func commaList(values []any) (string, error) {
+	texts := make([]string, len(values))
+	for i, v := range values {
+		text, ok := v.(string)
+		if !ok {
+			return "", fmt.Errorf("item %d reads as %v: put it in quotes", i+1, v)
+		}
+		texts[i] = text
+	}
+	return strings.Join(texts, ","), nil
+}
+
+// isEmptySection reports whether key is the name of a section of which the
+// file sets nothing.
+func (l *loader) isEmptySection(key string) bool {
+	section, isSection := l.values.Get(key).(map[string]any)
+	if len(section) > 0 || !isSection && l.values.Get(key) != nil {
+		return false
+	}
+	return slices.ContainsFunc(settings(), func(s setting) bool { return strings.HasPrefix(s.key(), key+".") })
+}
+
+// nearest suggests the setting whose letters are those of key.
+func (l *loader) nearest(key string) string {
+	plain := func(s string) string {
+		return strings.NewReplacer("_", "", ".", "", "-", "").Replace(strings.ToLower(s))
+	}
+	for _, s := range settings() {
+		if plain(s.key()) == plain(key) {
+			return fmt.Sprintf(": did you mean %q?", s.key())
+		}
+	}
+	return ": the README lists the known ones"
+}
+
+func (l *loader) readEnvironment() {
+	for _, s := range settings() {
+		// An empty variable is what a compose file makes of one that is not set.
+		value := l.env[s.env]
+		set, from := value != "", "environment"
+		if path := l.env[s.env+"_FILE"]; path != "" && s.secret {
+			if set {
+				l.problem("%s and %s_FILE are both set: leave one out", s.env, s.env)
+			}
+			value, set = l.secretFile(s.env+"_FILE", path), true
+		} else if path := l.values.String(s.key() + "_file"); path != "" && s.secret && !set {
+			value, set, from = l.secretFile(s.key()+"_file", path), true, "file "+path
+		}
+		if set {
+			l.from[s.env] = from
+			if err := l.values.Load(confmap.Provider(map[string]any{s.key(): value}, "."), nil); err != nil {
+				l.problem("%s: %w", s.env, err)
+			}
+		}
+	}
+	l.misspelt()
+}
+
+// misspelt refuses SA_ names that are one of ours but for their underscores:
+// SA_REDIS_URL would otherwise be ignored without a word.
+func (l *loader) misspelt() {
+	plain := map[string]string{}
+	for _, s := range settings() {
+		plain[strings.ReplaceAll(s.env, "_", "")] = s.env
+	}
+	names := make([]string, 0, len(l.env))
+	for name := range l.env {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		meant, ok := plain[strings.ReplaceAll(name, "_", "")]
+		if ok && meant != name && strings.HasPrefix(name, envPrefix) {
+			l.problem("environment: %s is unknown: did you mean %s?", name, meant)
+		}
+	}
+}
+
+func (l *loader) secretFile(name, path string) string {
+	text, err := os.ReadFile(path) //nolint:gosec // reading the file that the operator names is the purpose
+	if err != nil {
+		l.problem("%s: %w", name, err)
+	}
+	return strings.TrimRight(string(text), "\r\n")
+}
+
+// text returns the value of a setting, or its default.
+func (l *loader) text(env string) string {
+	all := settings()
+	s := all[slices.IndexFunc(all, func(s setting) bool { return s.env == env })]
+	if l.values.Exists(s.key()) {
+		return strings.TrimSpace(l.values.String(s.key()))
+	}
+	return s.standard
+}
+
+func (l *loader) build() config {
+	return config{
+		RedisURL:    l.url("SA_REDIS__URL", "redis", "rediss"),
+		DatabaseURL: l.url("SA_DATABASE__URL", "postgres", "postgresql", "postgresql+asyncpg"),
+		DataDir:     l.text("SA_DATA_DIR"),
+		Key:         l.apiKey("SA_ALPHA_VANTAGE_API_KEY"),
+		BaseURL:     strings.TrimRight(l.url("SA_DATA__ALPHA_VANTAGE__BASE_URL", "http", "https").Reveal(), "/"),
+		PerMinute:   l.count("SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_MINUTE", 1),
+		PerDay:      l.count("SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_DAY", 0),
+		Universe:    l.text("SA_DATA__UNIVERSE__SYMBOLS"),
+		LogLevel:    l.level("SA_LOG__LEVEL"),
+		LogFormat:   l.oneOf("SA_LOG__FORMAT", "", "json", "console"),
+		fromWhere:   l.from,
+	}
+}
+
+// url checks the scheme and that there is a host. Its problems never show the
+// value, which may hold a password.
+func (l *loader) url(env string, schemes ...string) secret.Value {
+	raw := l.text(env)
+	if raw == "" {
+		return secret.Value{}
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		l.problem("%s is no URL: want %s://host...", env, schemes[0])
+	case !slices.Contains(schemes, u.Scheme):
+		l.problem("%s: its scheme is %q: want %s", env, u.Scheme, strings.Join(schemes, ", "))
+	case u.Host == "" && !strings.HasPrefix(schemes[0], "postgres"):
+		l.problem("%s names no host", env)
+	case u.User != nil && schemes[0] == "http":
+		l.problem("%s: leave out the user name and password", env)
+	}
+	return secret.New(raw)
+}
+
+func (l *loader) apiKey(env string) secret.Value {
+	key := l.text(env)
+	if strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		l.problem("%s holds a blank or a character that is no part of a key: copy it once more", env)
+	}
+	return secret.New(key)
+}
+
+// maxCount is above every limit that a provider sells.
+const maxCount = 1_000_000
+
+func (l *loader) count(env string, least int) int {
+	n, err := strconv.Atoi(l.text(env))
+	if err != nil || n < least || n > maxCount {
+		l.problem("%s is %q: want a whole number from %d to %d", env, l.text(env), least, maxCount)
+	}
+	return n
+}
+
+func (l *loader) oneOf(env string, allowed ...string) string {
+	if !slices.Contains(allowed, l.text(env)) {
+		l.problem("%s is %q: want one of %s", env, l.text(env), strings.Join(allowed[1:], ", "))
+	}
+	return l.text(env)
+}
+
+func (l *loader) level(env string) zapcore.Level {
+	level, err := zapcore.ParseLevel(l.text(env))
+	if err != nil || level > zapcore.ErrorLevel {
+		l.problem("%s is %q: want debug, info, warn or error", env, l.text(env))
+	}
+	return level
+}
+
+// secrets returns all values that no output may hold.
+func (c config) secrets() []secret.Value {
+	all := []secret.Value{c.Key}
+	for _, url := range []string{c.RedisURL.Reveal(), c.DatabaseURL.Reveal(), c.BaseURL} {
+		all = append(all, secret.URLPasswords(url)...)
+	}
+	return all
+}
+
+// local reports whether the provider's address is this machine: a simulator,
+// which needs no key.
+func (c config) local() bool {
+	u, err := url.Parse(c.BaseURL)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"github.com/alpha-oracle/worker/internal/market"
+)
+
+const (
+	// clockSkew is the difference to Redis's clock from which it is named.
+	clockSkew = 2 * time.Second
+	// calendarDays is how long before its end the calendar is called old.
+	calendarDays = 180
+)
+
+// The states of a check.
+const (
+	stateOK      = "ok"
+	stateWarning = "warning"
+	stateFailed  = "failed"
+)
+
+// check is one line of the doctor's findings.
+type check struct {
+	Name  string `json:"name"`
+	State string `json:"state"`
+	// Found says what is; Advice, if there is something to do, what to do.
+	Found  string `json:"found"`
+	Advice string `json:"advice,omitempty"`
+}
+
+func (a *app) doctorCommand() *cobra.Command {
+	var quiet bool
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Check configuration, connections, schema, Redis, clock and keys",
+		Long: `Checks what a run needs and says what to do about each finding. It makes no
+provider call. The exit code is 1 if a check failed, 0 otherwise.`,
+		Example: "  worker doctor\n  worker doctor --quiet   # for a container's health check",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.printChecks(a.diagnose(cmd.Context()), quiet)
+		},
+	}
+	cmd.Flags().BoolVar(&quiet, "quiet", false, "print only what failed")
+	return cmd
+}
+
+func (a *app) printChecks(checks []check, quiet bool) error {
+	failed := false
+	t := a.newTable("check", "state", "found", "what to do")
+	for _, c := range checks {
+		failed = failed || c.State == stateFailed
+		if !quiet || c.State == stateFailed {
+			t.AppendRow(table.Row{c.Name, c.State, a.redact(c.Found), c.Advice})
+		}
+	}
+	switch {
+	case a.asJSON:
+		if err := a.printJSON(checks); err != nil {
+			return err
+		}
+	case t.Length() > 0:
+		a.printf("%s\n", t.Render())
+	}
+	if failed {
+		return exitError{exitFailed}
+	}
+	return nil
+}
+
+func (a *app) diagnose(ctx context.Context) []check {
+	checks := []check{a.checkConfig(), a.checkKey(), a.checkCalendar()}
+	if !a.cfg.DatabaseURL.IsSet() || !a.cfg.RedisURL.IsSet() {
+		// First of all, since without it nothing embedded can be opened.
+		dir := a.checkDataDir()
+		checks = append(checks, dir)
+		if dir.State == stateFailed {
+			return checks
+		}
+	}
+	s, err := a.openServices(ctx)
+	if err != nil {
+		return append(checks, check{"connections", stateFailed, err.Error(), a.openAdvice(err)})
+	}
+	defer s.close()
+	checks = append(checks, check{"connections", stateOK, s.where(), ""}, checkSchema(ctx, s))
+	if s.embeddedRedis {
+		return append(checks, check{
+			"redis", stateOK, "inside the process: limits are not shared with other processes",
+			"set SA_REDIS__URL when alpha-oracle or a second worker uses the same keys",
+		})
+	}
+	return append(checks, checkPolicy(ctx, s), checkPersistence(ctx, s), a.checkClock(ctx, s))
+}
+
+// openAdvice says what to do when the services do not open. With an embedded
+// database and Redis there is no server to start.
+func (a *app) openAdvice(err error) string {
+	embedded := !a.cfg.DatabaseURL.IsSet() && !a.cfg.RedisURL.IsSet()
+	if embedded || errors.Is(err, fs.ErrPermission) || errors.As(err, new(*fs.PathError)) {
+		return "make the files in the data directory (SA_DATA_DIR) readable and writable, or move " + databaseFile + " away"
+	}
+	return "start the server, or correct SA_DATABASE__URL and SA_REDIS__URL"
+}
+
+func (a *app) checkConfig() check {
+	var set []string
+	for _, s := range settings() {
+		if from, ok := a.cfg.fromWhere[s.env]; ok {
+			set = append(set, s.env+" ("+from+")")
+		}
+	}
+	if len(set) == 0 {
+		return check{"configuration", stateOK, "all defaults", ""}
+	}
+	return check{"configuration", stateOK, strings.Join(set, "\n"), ""}
+}
+
+func (a *app) checkKey() check {
+	switch {
+	case a.cfg.Key.IsSet():
+		return check{"alpha vantage key", stateOK, fmt.Sprintf("set; %d calls a minute, %s a day", a.cfg.PerMinute, dayLimit(a.cfg.PerDay)), ""}
+	case a.cfg.local():
+		return check{"alpha vantage key", stateOK, "not needed: the base URL is this machine", ""}
+	}
+	return check{"alpha vantage key", stateWarning, "not set", "set SA_ALPHA_VANTAGE_API_KEY; without it only --demo runs"}
+}
+
+func dayLimit(perDay int) string {
+	if perDay == 0 {
+		return "without limit"
+	}
+	return fmt.Sprint(perDay)
+}
+
+func (a *app) checkCalendar() check {
+	left := market.NYSE().Remaining(market.DateOf(a.now()))
+	c := check{"calendar", stateOK, fmt.Sprintf("known through %s", market.NYSE().Known().To), ""}
+	if left < calendarDays {
+		c.State, c.Advice = stateWarning, "update the worker before the calendar ends"
+	}
+	return c
+}
+
+func checkSchema(ctx context.Context, s *services) check {
+	have, want, err := s.db.SchemaVersion(ctx)
+	c := check{"schema", stateOK, fmt.Sprintf("version %d of %d", have, want), ""}
+	switch {
+	case err != nil:
+		c.State, c.Found, c.Advice = stateFailed, err.Error(), "grant the user the right to read the schema"
+	case have < want:
+		c.State, c.Advice = stateWarning, "worker migrate (a run does it by itself)"
+	case have > want:
+		c.State, c.Advice = stateWarning, "a newer worker has been here: update this one"
+	}
+	return c
+}
+
+func (a *app) checkDataDir() check {
+	failed := func(err error) check {
+		return check{"data directory", stateFailed, err.Error(), "make it a directory that this user can write to, or set SA_DATA_DIR to one"}
+	}
+	if err := os.MkdirAll(a.cfg.DataDir, 0o750); err != nil {
+		return failed(err)
+	}
+	file, err := os.CreateTemp(a.cfg.DataDir, ".doctor-*")
+	if err != nil {
+		return failed(err)
+	}
+	_ = file.Close()
+	_ = os.Remove(file.Name())
+	return check{"data directory", stateOK, a.cfg.DataDir + " is writable", ""}
+}
+
+// checkPolicy: an evicted bucket or done-set is rebuilt, but a bucket starts
+// without tokens then, so eviction costs time.
+func checkPolicy(ctx context.Context, s *services) check {
+	got, err := s.rdb.ConfigGet(ctx, "maxmemory-policy").Result()
+	if err != nil {
+		return check{"redis eviction", stateWarning, "cannot be read: " + err.Error(), "see to it that maxmemory-policy is noeviction"}
+	}
+	policy := got["maxmemory-policy"]
+	if policy != "noeviction" {
+		return check{"redis eviction", stateWarning, "maxmemory-policy is " + policy, "set maxmemory-policy noeviction"}
+	}
+	return check{"redis eviction", stateOK, policy, ""}
+}
+
+func checkPersistence(ctx context.Context, s *services) check {
+	got, err := s.rdb.ConfigGet(ctx, "appendonly").Result()
+	if err != nil {
+		return check{"redis persistence", stateWarning, "cannot be read: " + err.Error(), "see to it that appendonly is yes"}
+	}
+	if got["appendonly"] != "yes" {
+		return check{
+			"redis persistence", stateWarning, "append-only file is off: a restart forgets the day-trade record and the kill switch's copy",
+			"set appendonly yes",
+		}
+	}
+	return check{"redis persistence", stateOK, "append-only file is on", ""}
+}
+
+func (a *app) checkClock(ctx context.Context, s *services) check {
+	theirs, err := s.rdb.Time(ctx).Result()
+	if err != nil {
+		return check{"clock", stateFailed, err.Error(), "the limiter needs Redis's clock"}
+	}
+	skew := a.now().Sub(theirs).Round(time.Millisecond)
+	c := check{"clock", stateOK, fmt.Sprintf("%s from Redis's", skew), ""}
+	if skew.Abs() > clockSkew {
+		c.State, c.Advice = stateWarning, "let both machines keep time by NTP"
+	}
+	return c
+}

@@ -1,0 +1,329 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/redis/go-redis/v9"
+	"github.com/spf13/cobra"
+
+	"github.com/alpha-oracle/worker/internal/idempotency"
+	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/internal/rediskey"
+	"github.com/alpha-oracle/worker/internal/store"
+	"github.com/alpha-oracle/worker/jobs/dailybars"
+)
+
+const (
+	// scanStep is how many keys one SCAN looks at.
+	scanStep = 500
+	// shownMembers bounds what keys show prints of one key.
+	shownMembers = 1000
+	// rebuiltRuns is how many of the newest runs are looked at for periods
+	// whose done-set would still be alive in a server.
+	rebuiltRuns = 200
+)
+
+func (a *app) keysCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "keys",
+		Short: "Look at the keys that the worker shares with alpha-oracle in Redis",
+		Example: `  worker keys list
+  worker keys show jobs:daily_bars:2026-03-12:done --json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.helpThenUsage(cmd, "name one of list, show")
+		},
+	}
+	cmd.AddCommand(
+		&cobra.Command{
+			Use: "list", Short: "The keys that exist, with meaning, type and TTL",
+			Example: "  worker keys list", Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				return a.withServices(cmd.Context(), a.listKeys)
+			},
+		},
+		&cobra.Command{
+			Use: "show KEY", Short: "One key: meaning, type, TTL and value",
+			Example: "  worker keys show jobs:daily_bars:2026-03-12:done", Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				return a.withServices(cmd.Context(), func(ctx context.Context, s *services) error {
+					return a.showKey(ctx, s, args[0])
+				})
+			},
+		})
+	return cmd
+}
+
+// keyInfo describes one key.
+type keyInfo struct {
+	Key     string `json:"key"`
+	Type    string `json:"type"`
+	TTL     *int64 `json:"ttl_seconds,omitempty"`
+	Meaning string `json:"meaning"`
+	// Members is how many a set, sorted set, list or hash has. Truncated
+	// tells that Value does not show all of them.
+	Members   *int64 `json:"members,omitempty"`
+	Truncated bool   `json:"truncated,omitempty"`
+	Value     any    `json:"value,omitempty"`
+}
+
+// scored is a member of a sorted set. Score is a number, or for an infinite
+// one, which JSON does not have, its name.
+type scored struct {
+	Member string `json:"member"`
+	Score  any    `json:"score"`
+}
+
+func (a *app) listKeys(ctx context.Context, s *services) error {
+	if err := s.rebuildEmbedded(ctx, a.now()); err != nil {
+		return err
+	}
+	infos := []keyInfo{}
+	for _, prefix := range prefixes() {
+		scan := s.rdb.Scan(ctx, 0, prefix+"*", scanStep).Iterator()
+		for scan.Next(ctx) {
+			info, err := describe(ctx, s.rdb, scan.Val())
+			if err != nil {
+				return err
+			}
+			infos = append(infos, info)
+		}
+		if err := scan.Err(); err != nil {
+			return fmt.Errorf("scan Redis: %w", err)
+		}
+	}
+	slices.SortFunc(infos, func(x, y keyInfo) int { return strings.Compare(x.Key, y.Key) })
+	// SCAN may give a key twice.
+	infos = slices.CompactFunc(infos, func(x, y keyInfo) bool { return x.Key == y.Key })
+	if a.asJSON {
+		return a.printJSON(infos)
+	}
+	t := a.newTable("key", "type", "expires in", "meaning")
+	for _, k := range infos {
+		t.AppendRow(table.Row{printable(k.Key), k.Type, expiry(k.TTL), k.Meaning})
+	}
+	a.printf("%s\n", t.Render())
+	return nil
+}
+
+// prefixes are the first parts of all keys of the contract.
+func prefixes() []string {
+	var found []string
+	for _, e := range rediskey.All() {
+		if e.Type == rediskey.TypeChannel {
+			continue
+		}
+		first, _, _ := strings.Cut(e.Pattern, ":")
+		found = append(found, first+":")
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+func describe(ctx context.Context, rdb *redis.Client, key string) (keyInfo, error) {
+	kind, err := rdb.Type(ctx, key).Result()
+	if err != nil {
+		return keyInfo{}, fmt.Errorf("read %q: %w", key, err)
+	}
+	ttl, err := rdb.TTL(ctx, key).Result()
+	if err != nil {
+		return keyInfo{}, fmt.Errorf("read %q: %w", key, err)
+	}
+	info := keyInfo{Key: key, Type: kind, Meaning: "not part of the contract"}
+	if entry, ok := rediskey.Match(key); ok {
+		info.Meaning = entry.Meaning
+	}
+	if ttl >= 0 { // negative: it has none
+		seconds := int64(ttl / time.Second)
+		info.TTL = &seconds
+	}
+	return info, nil
+}
+
+func expiry(ttl *int64) string {
+	if ttl == nil {
+		return "never"
+	}
+	return (time.Duration(*ttl) * time.Second).String()
+}
+
+func (a *app) showKey(ctx context.Context, s *services, key string) error {
+	if err := s.rebuildEmbedded(ctx, a.now()); err != nil {
+		return err
+	}
+	info, err := describe(ctx, s.rdb, key)
+	if err != nil {
+		return err
+	}
+	if info.Type == "none" {
+		return fmt.Errorf("there is no key %q; worker keys list shows those that exist", key)
+	}
+	if err := info.read(ctx, s.rdb); err != nil {
+		return fmt.Errorf("read %q: %w", key, err)
+	}
+	if a.asJSON {
+		return a.printJSON(info)
+	}
+	a.printf("%s\n  meaning  %s\n  type     %s\n  expires  %s\n", printable(info.Key), info.Meaning, info.Type, expiry(info.TTL))
+	a.printValue(info)
+	return nil
+}
+
+func (a *app) printValue(k keyInfo) {
+	lines := k.lines()
+	if k.Members == nil {
+		a.printf("  value    %s\n", lines[0])
+		return
+	}
+	some := ""
+	if k.Truncated {
+		some = fmt.Sprintf(", of which %d are shown", len(lines))
+	}
+	a.printf("  members  %d%s\n", *k.Members, some)
+	for _, line := range lines {
+		a.printf("%s\n", line)
+	}
+}
+
+// lines is the value in words: one line for each member.
+func (k keyInfo) lines() []string {
+	var lines []string
+	switch value := k.Value.(type) {
+	case string:
+		lines = append(lines, printable(value))
+	case []string:
+		for _, member := range value {
+			lines = append(lines, printable(member))
+		}
+	case []scored:
+		for _, member := range value {
+			lines = append(lines, fmt.Sprintf("%s  %v", printable(member.Member), member.Score))
+		}
+	case map[string]string:
+		for _, field := range slices.Sorted(maps.Keys(value)) {
+			lines = append(lines, printable(field)+"  "+printable(value[field]))
+		}
+	}
+	return lines
+}
+
+// printable quotes what a terminal would take for something else than text:
+// anybody may have written it.
+func printable(s string) string {
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return s
+	}
+	return strconv.Quote(s)
+}
+
+// read fills in the value, or as much of it as is shown.
+func (k *keyInfo) read(ctx context.Context, rdb *redis.Client) error {
+	var (
+		count *redis.IntCmd
+		shown int
+		err   error
+	)
+	switch k.Type {
+	case "string":
+		k.Value, err = rdb.Get(ctx, k.Key).Result()
+		return err
+	case "set":
+		var members []string
+		members, err = someMembers(ctx, rdb, k.Key)
+		count, shown, k.Value = rdb.SCard(ctx, k.Key), len(members), members
+	case "zset":
+		var members []scored
+		members, err = lowestMembers(ctx, rdb, k.Key)
+		count, shown, k.Value = rdb.ZCard(ctx, k.Key), len(members), members
+	case "list":
+		var items []string
+		items, err = rdb.LRange(ctx, k.Key, 0, shownMembers-1).Result()
+		count, shown, k.Value = rdb.LLen(ctx, k.Key), len(items), items
+	case "hash":
+		var fields map[string]string
+		fields, err = someFields(ctx, rdb, k.Key)
+		count, shown, k.Value = rdb.HLen(ctx, k.Key), len(fields), fields
+	default:
+		return fmt.Errorf("its type %s is none that the worker reads", k.Type)
+	}
+	members, countErr := count.Result()
+	k.Members, k.Truncated = &members, members > int64(shown)
+	return errors.Join(err, countErr)
+}
+
+// someMembers returns members of a set, sorted. SCAN's pages have no fixed
+// length and may repeat a member.
+func someMembers(ctx context.Context, rdb *redis.Client, key string) ([]string, error) {
+	members := map[string]struct{}{}
+	scan := rdb.SScan(ctx, key, 0, "", scanStep).Iterator()
+	for len(members) < shownMembers && scan.Next(ctx) {
+		members[scan.Val()] = struct{}{}
+	}
+	return slices.Sorted(maps.Keys(members)), scan.Err()
+}
+
+func someFields(ctx context.Context, rdb *redis.Client, key string) (map[string]string, error) {
+	fields := map[string]string{}
+	scan := rdb.HScan(ctx, key, 0, "", scanStep).Iterator()
+	for len(fields) < shownMembers && scan.Next(ctx) {
+		field := scan.Val()
+		if scan.Next(ctx) {
+			fields[field] = scan.Val()
+		}
+	}
+	return fields, scan.Err()
+}
+
+func lowestMembers(ctx context.Context, rdb *redis.Client, key string) ([]scored, error) {
+	found, err := rdb.ZRangeWithScores(ctx, key, 0, shownMembers-1).Result()
+	members := make([]scored, len(found))
+	for i, z := range found {
+		members[i] = scored{fmt.Sprint(z.Member), z.Score}
+		if math.IsInf(z.Score, 0) {
+			members[i].Score = fmt.Sprint(z.Score)
+		}
+	}
+	return members, err
+}
+
+// rebuildEmbedded fills the Redis inside this process, which starts empty,
+// with the done-sets that would still be alive in a server.
+func (s *services) rebuildEmbedded(ctx context.Context, now time.Time) error {
+	if !s.embeddedRedis {
+		return nil
+	}
+	runs, err := s.db.Runs(ctx, dailybars.Name, rebuiltRuns)
+	if err != nil {
+		return err
+	}
+	sets := idempotency.New(s.rdb, s.db)
+	rebuilt := map[market.Date]bool{}
+	for _, r := range runs {
+		session, err := market.ParseDate(r.Period)
+		if err != nil || rebuilt[session] || now.Sub(lastActive(r)) > rediskey.DailyBarsTTL {
+			continue
+		}
+		rebuilt[session] = true
+		if _, err := sets.DailyBars(session).Rebuild(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func lastActive(r store.RunInfo) time.Time {
+	if r.Finished.IsZero() {
+		return r.Started
+	}
+	return r.Finished
+}

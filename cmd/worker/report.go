@@ -1,0 +1,146 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+
+	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/internal/sweep"
+	"github.com/alpha-oracle/worker/jobs/dailybars"
+)
+
+// listed is how many failures a report in words shows.
+const listed = 20
+
+func (a *app) printReport(r sweep.Report, forced bool) error {
+	if a.asJSON {
+		return a.printJSON(r)
+	}
+	a.printf("%s %s: %s\n", r.Job, r.Period, summary(r))
+	if len(r.Outcomes) > 0 {
+		a.printOutcomes(r)
+	}
+	if len(r.Failures) > 0 {
+		a.printFailures(r.Failures)
+	}
+	if r.Stopped != "" {
+		a.printf("\nThe run ended early: %s\n", r.Stopped)
+	}
+	for _, w := range r.Warnings {
+		a.printf("\nWarning: %s\n", w)
+	}
+	if advice := advice(r, forced); advice != "" {
+		a.printf("\n%s\n", advice)
+	}
+	return nil
+}
+
+// summary is the report in one line.
+func summary(r sweep.Report) string {
+	if r.Symbols > 0 && r.Skipped == r.Symbols {
+		return fmt.Sprintf("nothing to fetch: all %d symbols are stored for this session already (0 provider calls)", r.Symbols)
+	}
+	took := r.FinishedAt.Sub(r.StartedAt).Round(10 * time.Millisecond)
+	return fmt.Sprintf("%s, %d of %d symbols stored (%d before), %d rows written, %d provider calls, %s",
+		r.Status, r.Fetched+r.Skipped, r.Symbols, r.Skipped, r.Rows, r.ProviderCalls, took)
+}
+
+func (a *app) newTable(header ...any) table.Writer {
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	t.Style().Format.Header = 0
+	t.AppendHeader(table.Row(header))
+	return t
+}
+
+func (a *app) printOutcomes(r sweep.Report) {
+	t := a.newTable("outcome", "symbols")
+	order := sweep.Outcomes()
+	for _, o := range slices.SortedFunc(maps.Keys(r.Outcomes), func(x, y sweep.Outcome) int {
+		return cmp.Compare(slices.Index(order, x), slices.Index(order, y))
+	}) {
+		t.AppendRow(table.Row{o, r.Outcomes[o]})
+	}
+	if r.Skipped > 0 {
+		t.AppendRow(table.Row{"stored before", r.Skipped})
+	}
+	a.printf("%s\n", t.Render())
+}
+
+func (a *app) printFailures(failures []sweep.Failure) {
+	t := a.newTable("symbol", "class", "message")
+	for _, f := range failures[:min(listed, len(failures))] {
+		t.AppendRow(table.Row{f.Symbol, f.Class, f.Message})
+	}
+	a.printf("%s\n", t.Render())
+	if more := len(failures) - listed; more > 0 {
+		a.printf("and %d more: --json lists all\n", more)
+	}
+}
+
+// advice says what to do next. With --force the same command would ask for
+// everything once more.
+func advice(r sweep.Report, forced bool) string {
+	again := "the same command again"
+	if forced {
+		again = "the command again without --force"
+	}
+	switch r.Status {
+	case sweep.Partial, sweep.WasInterrupted:
+		return "Nothing is lost: run " + again + ", and it asks only for what is missing."
+	case sweep.OutOfQuota:
+		return fmt.Sprintf("Run %s after midnight in New York (%s): it asks only for what is missing.",
+			again, nextMidnight(r.FinishedAt).UTC().Format(time.RFC3339))
+	case sweep.OK, sweep.Failed:
+	}
+	return ""
+}
+
+// dryRun is what a run would do, as --dry-run prints it.
+type dryRun struct {
+	Job           string          `json:"job"`
+	Period        string          `json:"period"`
+	Symbols       int             `json:"symbols"`
+	Skipped       int             `json:"skipped"`
+	ProviderCalls int             `json:"provider_calls"`
+	CallsToday    int             `json:"provider_calls_today"`
+	CompleteAt    time.Time       `json:"complete_at"`
+	Order         []market.Symbol `json:"order"`
+}
+
+func (a *app) planDailyBars(ctx context.Context, s *services, req request) error {
+	limits, err := a.limits(s)
+	if err != nil {
+		return err
+	}
+	job := a.dailyBars(s, req, nil, nil)
+	plan, err := job.Plan(ctx, req.session, req.symbols)
+	if err != nil {
+		return err
+	}
+	p := a.pace(ctx, s, limits)
+	end := estimate(a.now(), len(plan.Todo), p)
+	d := dryRun{
+		Job: dailybars.Name, Period: req.session.String(),
+		Symbols: len(req.symbols), Skipped: plan.Skipped, ProviderCalls: len(plan.Todo),
+		CallsToday: end.today, CompleteAt: end.at.UTC(), Order: plan.Todo,
+	}
+	if d.Order == nil {
+		d.Order = []market.Symbol{}
+	}
+	if a.asJSON {
+		return a.printJSON(d)
+	}
+	a.printf("%s %s: would ask for %d of %d symbols (%d are stored), one call each\n",
+		d.Job, d.Period, d.ProviderCalls, d.Symbols, d.Skipped)
+	if d.ProviderCalls > 0 {
+		a.printf("complete: %s\n", end)
+	}
+	return nil
+}
