@@ -1,0 +1,75 @@
+# make help lists the targets.
+
+SHELL   := /bin/bash
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+IMAGE   ?= alpha-oracle/worker:$(VERSION)
+
+# An installed linter of this version does the same: make lint LINT=golangci-lint
+LINT        ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK ?= go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help build run demo test check fmt fmt-check lint bench bench-short chaos chaos-short demo-check readme-check cover vuln docker deps
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+build: ## build the static binary bin/worker
+	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/worker ./cmd/worker
+
+run: build ## build and run, for example: make run ARGS="status"
+	bin/worker $(ARGS)
+
+demo: ## fetch ten symbols from a simulator inside the process: no key, no server
+	go run ./cmd/worker run daily-bars --demo
+
+deps: ## install the servers that the tests start: Redis, Postgres, sqlite3
+	scripts/deps.sh
+
+test: ## run all tests, with the race detector and in random order
+	scripts/test.sh
+
+check: fmt-check lint deps demo-check readme-check bench-short chaos-short test ## everything that a change must pass
+	@echo "check: passed"
+
+fmt: ## format the code
+	$(LINT) fmt
+
+fmt-check:
+	$(LINT) fmt --diff
+
+lint: ## check the code without running it
+	go vet ./...
+	go vet -tags bench,chaos,readme ./...
+	go mod tidy -diff
+	$(LINT) run
+
+demo-check: build
+	scripts/demo-check.sh bin/worker
+
+readme-check: deps
+	go test -tags readme -count=1 -run Readme ./internal/arch
+
+bench: deps ## measure the promised figures on this machine, 20 to 40 minutes
+	go test -tags bench -count=1 -timeout 60m -v -run Figure -p 1 ./internal/bench ./cmd/worker
+
+bench-short: deps
+	BENCH_SHORT=1 go test -tags bench -count=1 -timeout 10m -run Figure -p 1 ./internal/bench ./cmd/worker
+
+chaos: deps ## kill the worker and its servers many times and look for lost or doubled rows
+	go test -tags chaos -count=1 -timeout 60m -v -run Chaos ./cmd/worker
+
+chaos-short: deps
+	CHAOS_KILLS=5 go test -tags chaos -count=1 -timeout 10m -run Chaos ./cmd/worker
+
+cover: deps ## measure the coverage, of all packages by all tests
+	go test -coverpkg=./... -coverprofile=coverage.out ./...
+	go tool cover -func=coverage.out | tail -1
+
+vuln: ## look for known vulnerabilities; asks vuln.go.dev, therefore not part of check
+	$(GOVULNCHECK) ./...
+
+docker: ## build the container image
+	docker build --build-arg VERSION=$(VERSION) --tag $(IMAGE) .

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Installs what the tests start and is missing: redis-server, postgres, sqlite3.
+set -euo pipefail
+
+have_postgres() {
+	command -v postgres >/dev/null ||
+		compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null ||
+		compgen -G '/usr/pgsql-*/bin/postgres' >/dev/null ||
+		compgen -G '/opt/homebrew/opt/postgresql@*/bin/postgres' >/dev/null ||
+		compgen -G '/usr/local/opt/postgresql@*/bin/postgres' >/dev/null
+}
+
+missing=()
+command -v redis-server >/dev/null || missing+=(redis-server)
+have_postgres || missing+=(postgresql)
+command -v sqlite3 >/dev/null || missing+=(sqlite3)
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+root=()
+if [ "$(id -u)" -ne 0 ]; then
+	root=(sudo -n)
+fi
+
+if command -v apt-get >/dev/null && "${root[@]}" true 2>/dev/null; then
+	echo "deps: installing ${missing[*]} with apt-get"
+	"${root[@]}" apt-get update -qq
+	"${root[@]}" env DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+	exit 0
+fi
+
+cat >&2 <<TEXT
+deps: missing: ${missing[*]}. Install them, for example with
+  sudo apt-get install redis-server postgresql sqlite3
+  sudo dnf install redis postgresql-server sqlite
+  brew install redis postgresql@17 sqlite
+They need not be running: the tests start their own.
+TEXT
+exit 1
