@@ -5,8 +5,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 IMAGE   ?= alpha-oracle/worker:$(VERSION)
 
-# An installed linter of this version does the same: make lint LINT=golangci-lint
-LINT        ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+# An installed linter of this version does the same: make lint GOLANGCI=golangci-lint
+GOLANGCI    ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK ?= go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 .DEFAULT_GOAL := help
@@ -35,16 +35,16 @@ check: fmt-check lint deps demo-check readme-check bench-short chaos-short test 
 	@echo "check: passed"
 
 fmt: ## format the code
-	$(LINT) fmt
+	$(GOLANGCI) fmt
 
 fmt-check:
-	$(LINT) fmt --diff
+	$(GOLANGCI) fmt --diff
 
 lint: ## check the code without running it
 	go vet ./...
 	go vet -tags bench,chaos,readme ./...
 	go mod tidy -diff
-	$(LINT) run
+	$(GOLANGCI) run
 
 demo-check: build
 	scripts/demo-check.sh bin/worker
