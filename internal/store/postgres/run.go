@@ -214,7 +214,7 @@ func (s *saving) queueCompare(batch *pgx.Batch) {
 
 func (s *saving) writeBars(ctx context.Context, conn *pgx.Conn) error {
 	if len(s.diff.New) == len(s.series.Bars) {
-		_, err := conn.PgConn().CopyFrom(ctx, newCopyReader(s.series), copySQL)
+		_, err := conn.CopyFrom(ctx, pgx.Identifier{"ohlcv"}, copyColumns(), copyRows(s.series))
 		return err
 	}
 	if s.diff.Changes().Written() == 0 {
