@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests start and is missing: redis-server, postgres, sqlite3.
+# Installs what the tests need and is missing: redis-server, postgres, sqlite3
+# and a C compiler.
 set -euo pipefail
 
 have_postgres() {
@@ -14,6 +15,8 @@ missing=()
 command -v redis-server >/dev/null || missing+=(redis-server)
 have_postgres || missing+=(postgresql)
 command -v sqlite3 >/dev/null || missing+=(sqlite3)
+# The race detector needs a C compiler.
+command -v "${CC:-gcc}" >/dev/null || missing+=(gcc libc6-dev)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 root=()
@@ -31,8 +34,8 @@ fi
 
 cat >&2 <<TEXT
 deps: missing: ${missing[*]}. Install them, for example with
-  sudo apt-get install redis-server postgresql sqlite3
-  sudo dnf install redis postgresql-server sqlite
+  sudo apt-get install redis-server postgresql sqlite3 gcc libc6-dev
+  sudo dnf install redis postgresql-server sqlite gcc
   brew install redis postgresql@17 sqlite
 They need not be running: the tests start their own.
 TEXT

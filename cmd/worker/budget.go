@@ -22,8 +22,9 @@ const (
 	ledgerDelay    = 100 * time.Millisecond
 	ledgerMaxDelay = 2 * time.Second
 	// slotLife is how long after its time a slot may still be used. Calls
-	// that a slow ledger held back would else all go in one moment.
-	slotLife = 250 * time.Millisecond
+	// that a slow ledger held back would else all go in one moment. It is
+	// within the limiter's margin of a minute, 1.2 s.
+	slotLife = time.Second
 )
 
 // callLimiter is what a budget asks of the shared limit.

@@ -33,6 +33,10 @@ const (
 	settleTime = 2 * time.Hour
 	// noKey is sent to a provider on this machine when there is no key.
 	noKey = "none"
+	// graceTime is how long the symbols in flight may go on after a signal.
+	// With the time to commit, to close the run and to let go of the
+	// servers it stays below 20 s.
+	graceTime = 6 * time.Second
 	// workers is the number of symbols in flight.
 	workers = 4
 )
@@ -101,7 +105,7 @@ func (a *app) dailyBars(s *services, req request, source dailybars.Source, run s
 		Source: source, Store: run, Coverage: s.db,
 		Done:     idempotency.New(s.rdb, s.db).DailyBars(req.session),
 		Calendar: market.NYSE(), Through: req.through, Force: req.force,
-		Sweep: sweep.Sweep{Workers: workers, Redact: a.redact},
+		Sweep: sweep.Sweep{Workers: workers, Grace: graceTime, Redact: a.redact},
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 
 const (
 	// endTime bounds the last writes of a run that is being stopped.
-	endTime = 4 * time.Second
+	endTime = 3 * time.Second
 	// waitPoll is how often --wait looks whether the period is free.
 	waitPoll = 2 * time.Second
 )
@@ -193,7 +193,12 @@ func (a *app) claimAndRun(ctx context.Context, s *services, req request, f daily
 	defer release()
 	report, err := a.execute(ctx, s, req, run)
 	if err != nil {
-		a.end(ctx, run, sweep.Report{Status: sweep.Failed, Stopped: a.redact(err.Error())})
+		report = sweep.NewReport(dailybars.Name, req.session.String(), 0, sweep.Tally{Stopped: a.redact(err.Error())}, false)
+		report.Status, report.StartedAt, report.FinishedAt = sweep.Failed, a.now().UTC(), a.now().UTC()
+		if ctx.Err() != nil {
+			report.Status = sweep.WasInterrupted
+		}
+		a.end(ctx, run, report)
 		return sweep.Report{}, err
 	}
 	a.end(ctx, run, report)

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/alpha-oracle/worker/internal/embedded"
 	"github.com/alpha-oracle/worker/internal/limiter"
@@ -52,10 +52,12 @@ func (a *app) openServices(ctx context.Context) (*services, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	var both errgroup.Group
-	both.Go(func() error { return a.openDatabase(ctx, s) })
-	both.Go(func() error { return a.openRedis(ctx, s) })
-	if err := both.Wait(); err != nil {
+	var both sync.WaitGroup
+	var noDatabase, noRedis error
+	both.Go(func() { noDatabase = a.openDatabase(ctx, s) })
+	both.Go(func() { noRedis = a.openRedis(ctx, s) })
+	both.Wait()
+	if err := errors.Join(noDatabase, noRedis); err != nil {
 		s.close()
 		return nil, err
 	}

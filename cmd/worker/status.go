@@ -12,7 +12,6 @@ import (
 	"github.com/alpha-oracle/worker/internal/limiter"
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/internal/store"
-	"github.com/alpha-oracle/worker/providers/alphavantage"
 )
 
 // shownRuns is how many of the newest runs a status lists.
@@ -182,7 +181,7 @@ func (a *app) quotas(ctx context.Context, s *services) ([]quotaStatus, error) {
 	for _, l := range levels {
 		q := newQuotaStatus(l)
 		if !l.Known && q.Reset != nil {
-			used, err := s.db.CallsSince(ctx, alphavantage.Name, lastMidnight(a.now()))
+			used, err := a.usedToday(ctx, s, lastMidnight(a.now()))
 			if err != nil {
 				return nil, fmt.Errorf("count the calls of the day: %w", err)
 			}

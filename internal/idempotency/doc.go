@@ -2,7 +2,7 @@
 //
 // The ledger, in the database, is the truth: a unit is done when the
 // transaction that stored its rows has committed. A done-set repeats that for
-// alpha-oracle and for people who look. So a set that has expired, was
+// other programs and for people who look. So a set that has expired, was
 // evicted, flushed, overwritten or comes from before a restore is put right
 // when a run starts, and costs nobody a second fetch.
 //

@@ -91,8 +91,8 @@ type Plan struct {
 }
 
 // Plan finds the symbols that are not done for session, the least recently
-// asked for first and among those the least far covered, so that a small
-// daily quota comes round to all of them. It makes no provider call.
+// asked for first, among those the ones that were stored then, and the least
+// far covered first, so that a small daily quota comes round to all of them. It makes no provider call.
 func (j Job) Plan(ctx context.Context, session market.Date, symbols []market.Symbol) (Plan, error) {
 	if err := j.checkSession(session); err != nil {
 		return Plan{}, err
@@ -115,9 +115,19 @@ func (j Job) Plan(ctx context.Context, session market.Date, symbols []market.Sym
 	}
 	slices.SortStableFunc(plan.Todo, func(a, b market.Symbol) int {
 		x, y := coverage[a], coverage[b]
-		return cmp.Or(cmp.Compare(x.Tried, y.Tried), cmp.Compare(x.Through, y.Through))
+		return cmp.Or(cmp.Compare(x.Tried, y.Tried), cmp.Compare(failed(x), failed(y)), cmp.Compare(x.Through, y.Through))
 	})
 	return plan, nil
+}
+
+// failed is 1 for a symbol that was not stored when it was asked for last, and
+// 0 for others. Among equals those come last: symbols that fail every time
+// would else stand in a row at the front and look like a provider that is down.
+func failed(c market.Coverage) int {
+	if c.Tried > c.Through.String() {
+		return 1
+	}
+	return 0
 }
 
 func (j Job) checkSession(session market.Date) error {

@@ -3,6 +3,7 @@ package dailybars_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -159,13 +160,47 @@ func TestTheLeastRecentlyCoveredComeFirst(t *testing.T) {
 	m.coverage = map[market.Symbol]market.Coverage{
 		"TODAY": {Tried: "2026-03-12", Through: before - 30},
 		"FRESH": {Tried: "2026-03-11", Through: before},
-		"OLD":   {Tried: "2026-03-02", Through: before - 9},
+		"OLD":   {Tried: "2026-03-02", Through: before - 9}, // stored then
 		"OLDER": {Tried: "2026-03-02", Through: before - 20},
 	}
-	runJob(t, job(src, m), session, "FRESH", "TODAY", "OLD", "OLDER", "NEVER")
-	want := []market.Symbol{"NEVER", "OLDER", "OLD", "FRESH", "TODAY"}
+	runJob(t, job(src, m), session, "FRESH", "TODAY", "OLDER", "OLD", "NEVER")
+	want := []market.Symbol{"NEVER", "OLD", "OLDER", "FRESH", "TODAY"}
 	if diff := cmp.Diff(want, src.asked); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Symbols that fail in every session cost themselves only: the healthy ones are
+// stored each time, whatever the breaker does.
+func TestBadSymbolsDoNotStandInTheWay(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	src := &source{answers: map[market.Symbol]any{}}
+	var symbols []market.Symbol
+	for i := range 30 {
+		s := market.Symbol(fmt.Sprintf("S%02d", i))
+		symbols = append(symbols, s)
+		if i%5 == 0 {
+			src.answers[s] = refused{class: "bad_payload"}
+		}
+	}
+	for d := session - 3; d <= session; d++ {
+		m.done = map[market.Symbol]bool{}
+		m.coverage = map[market.Symbol]market.Coverage{}
+		for s, through := range m.marked {
+			m.coverage[s] = market.Coverage{Tried: (d - 1).String(), Through: through}
+		}
+		for s := range m.attempts {
+			m.coverage[s] = market.Coverage{Tried: (d - 1).String()}
+		}
+		for _, s := range symbols {
+			if _, bad := src.answers[s].(refused); !bad {
+				src.answers[s] = []market.Bar{bar(d)}
+			}
+		}
+		if report := runJob(t, job(src, m), d, symbols...); report.Fetched != 24 {
+			t.Errorf("%s: %d stored, want 24; stopped: %q", d, report.Fetched, report.Stopped)
+		}
 	}
 }
 

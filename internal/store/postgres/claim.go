@@ -22,6 +22,9 @@ const (
 	// connection that breaks is noticed at once.
 	keepalive     = 10 * time.Second
 	keepaliveWait = 5 * time.Second
+	// farewell bounds an unlock and a close: the end of the connection
+	// unlocks too, and a server that hangs must not keep the process.
+	farewell = 500 * time.Millisecond
 )
 
 const (
@@ -186,7 +189,7 @@ func (c *claim) release() {
 	c.once.Do(func() {
 		c.stop()
 		<-c.kept
-		ctx, cancel := context.WithTimeout(context.Background(), keepaliveWait)
+		ctx, cancel := context.WithTimeout(context.Background(), farewell)
 		defer cancel()
 		// The server unlocks at the end of the session too, but after a
 		// moment, in which the next owner would have to wait.
@@ -199,7 +202,7 @@ func (c *claim) release() {
 }
 
 func closeConn(conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), keepaliveWait)
+	ctx, cancel := context.WithTimeout(context.Background(), farewell)
 	defer cancel()
 	_ = conn.Close(ctx)
 }

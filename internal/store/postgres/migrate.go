@@ -89,17 +89,27 @@ func wrap(op string, err error) error {
 // years of a symbol in about twenty chunks; the default of a week would touch
 // a thousand. Not run against a real TimescaleDB.
 func (db *DB) useTimescale(ctx context.Context) error {
+	return pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
+		// One replica at a time: the others then find the hypertable.
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended(coalesce(current_schema(), '') || 'ingest_schema', 0))`); err != nil {
+			return err
+		}
+		return makeHypertable(ctx, tx)
+	})
+}
+
+func makeHypertable(ctx context.Context, tx pgx.Tx) error {
 	var installed, hyper, filled bool
-	err := db.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb'), EXISTS (SELECT FROM ohlcv)`).Scan(&installed, &filled)
+	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb'), EXISTS (SELECT FROM ohlcv)`).Scan(&installed, &filled)
 	if err != nil || !installed || filled {
 		return wrap("look for timescaledb", err)
 	}
-	err = db.pool.QueryRow(ctx, `SELECT EXISTS (
+	err = tx.QueryRow(ctx, `SELECT EXISTS (
 		SELECT FROM timescaledb_information.hypertables
 		WHERE format('%I.%I', hypertable_schema, hypertable_name)::regclass = 'ohlcv'::regclass)`).Scan(&hyper)
 	if err != nil || hyper {
 		return wrap("look for the hypertable", err)
 	}
-	_, err = db.pool.Exec(ctx, `SELECT create_hypertable('ohlcv', 'timestamp', chunk_time_interval => INTERVAL '1 year', if_not_exists => true)`, pgx.QueryExecModeExec)
+	_, err = tx.Exec(ctx, `SELECT create_hypertable('ohlcv', 'timestamp', chunk_time_interval => INTERVAL '1 year', if_not_exists => true)`, pgx.QueryExecModeExec)
 	return wrap("create the hypertable", err)
 }

@@ -72,6 +72,12 @@ func TestAdopt(t *testing.T) {
 	s.Bars[0].Volume = 7
 	equal(t, "correct an old row", market.Changes{Updated: 1, Unchanged: 11}, save(t, run, s))
 
+	// Another writer's numeric types are kept, on the way of a first load too.
+	query(t, url, `ALTER TABLE ohlcv ALTER COLUMN open TYPE numeric, ALTER COLUMN close TYPE real, ALTER COLUMN volume TYPE numeric`)
+	fresh := market.Series{Symbol: "NEW", Source: "simulated", Bars: []market.Bar{{Date: day, Open: 10.25, High: 12, Low: 9, Close: 11.5, Volume: 5}}}
+	equal(t, "first load into other types", market.Changes{Inserted: 1}, save(t, run, fresh))
+	equal(t, "reload from other types", market.Changes{Unchanged: 1}, save(t, run, fresh))
+
 	query(t, url, `
 		INSERT INTO insider_transactions (symbol, filed_date, accession_number, line) VALUES ('AAPL', now(), '0001', 1)
 		ON CONFLICT (accession_number, line) DO UPDATE SET superseded = true`)

@@ -15,9 +15,9 @@ import (
 
 const (
 	// commitTimeout bounds the last statements of a transaction.
-	commitTimeout = 10 * time.Second
+	commitTimeout = 5 * time.Second
 	// lookTimeout bounds the last look for a commit whose reply was lost.
-	lookTimeout = 3 * time.Second
+	lookTimeout = 2 * time.Second
 )
 
 // run implements [store.Run].

@@ -12,8 +12,14 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// lockPause is the pause between two looks at a lock that is to be waited for.
-const lockPause = 20 * time.Millisecond
+const (
+	// lockPause is the pause between two looks at a lock that is to be
+	// waited for.
+	lockPause = 20 * time.Millisecond
+	// claimPatience is how long a claim waits for one that is held: the
+	// kernel needs a moment to take down an owner that was just killed.
+	claimPatience = time.Second
+)
 
 // exclusively runs fn while no other process runs its own of that name.
 func (db *DB) exclusively(ctx context.Context, name string, fn func(context.Context) error) error {
@@ -45,6 +51,23 @@ func tryClaim(file string) (*flock.Flock, error) {
 		}
 		if err := lock.Unlock(); err != nil {
 			return nil, err
+		}
+	}
+}
+
+// waitClaim is tryClaim with patience for an owner that is just dying.
+func waitClaim(ctx context.Context, file string) (*flock.Flock, error) {
+	ticker := time.NewTicker(lockPause)
+	defer ticker.Stop()
+	for waited := time.Duration(0); ; waited += lockPause {
+		lock, err := tryClaim(file)
+		if err != nil || lock != nil || waited >= claimPatience {
+			return lock, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-ticker.C:
 		}
 	}
 }

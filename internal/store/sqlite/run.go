@@ -50,7 +50,7 @@ func (r *run) begin(ctx context.Context, owner string) error {
 	if err != nil {
 		return err
 	}
-	if r.lock, err = tryClaim(file); err != nil {
+	if r.lock, err = waitClaim(ctx, file); err != nil {
 		return err
 	}
 	if r.lock == nil {

@@ -94,9 +94,9 @@ func (db *DB) connect(ctx context.Context, patience time.Duration) (err error) {
 	settings := url.Values{
 		"_busy_timeout": {strconv.FormatInt(patience.Milliseconds(), 10)},
 		"_journal_mode": {"WAL"},
-		// A power cut may lose the last transactions but not the file's
-		// consistency, and what is lost is fetched again.
-		"_synchronous":  {"NORMAL"},
+		// What is committed outlives a power cut: a call that was written
+		// down and is forgotten would be made once more on the same day.
+		"_synchronous":  {"FULL"},
 		"_foreign_keys": {"on"},
 		// A transaction that begins by reading could not wait for a writer.
 		"_txlock": {"immediate"},
