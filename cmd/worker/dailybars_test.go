@@ -82,7 +82,7 @@ func TestDailyBarsOnServers(t *testing.T) {
 	for _, symbol := range []market.Symbol{"AAPL", "MSFT", "BRK.B"} {
 		checkBars(t, s.db, symbol, sessionDate())
 	}
-	w.noCanary("Redis", fmt.Sprint(rdb.Keys(ctx, "*").Val()))
+	w.noCanary("Redis", w.dumpRedis())
 	w.noCanary("the database", w.dump())
 }
 
@@ -96,6 +96,25 @@ func (w *world) exec(sql string) {
 	if _, err := conn.Exec(w.t.Context(), sql); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// dumpRedis is all keys with their values.
+func (w *world) dumpRedis() string {
+	w.t.Helper()
+	ctx, rdb := w.t.Context(), w.redis()
+	var text strings.Builder
+	scan := rdb.Scan(ctx, 0, "*", 100).Iterator()
+	for scan.Next(ctx) {
+		info := keyInfo{Key: scan.Val(), Type: rdb.Type(ctx, scan.Val()).Val()}
+		if err := info.read(ctx, rdb); err != nil {
+			w.t.Fatal(err)
+		}
+		fmt.Fprintln(&text, info.Key, info.Value)
+	}
+	if err := scan.Err(); err != nil {
+		w.t.Fatal(err)
+	}
+	return text.String()
 }
 
 // dump is all text of the ledger.
