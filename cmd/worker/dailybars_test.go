@@ -179,6 +179,7 @@ func TestABadAnswerNeverBecomesData(t *testing.T) {
 			}
 			checkBars(t, w.open().db, "MSFT", sessionDate())
 			w.noCanary("the database", w.dump())
+			w.noCanary("Redis", w.dumpRedis())
 		})
 	}
 }

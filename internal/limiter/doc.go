@@ -13,12 +13,17 @@
 // is used of the limit in the long run is R W / L: 78 % of 5, 86 % of 8, 93 %
 // of 20 and more.
 //
+// What it does not cover is a network that holds several calls back for longer
+// and then lets them through together, such as connections that take seconds to
+// set up.
+//
 // # Days
 //
 // A day window holds L calls from one local midnight to the next and is filled
 // up at midnight only. When Redis has lost it, the count of the calls made
 // comes from the ledger ([Options].Used); without one the day is closed. A call
-// that would have to start after midnight is not booked on the old day.
+// that would have to start after midnight is not booked on the old day; one that
+// starts in the last instant before it may reach the provider in the new one.
 //
 // # Slots
 //
