@@ -27,7 +27,7 @@ import (
 	"github.com/alpha-oracle/worker/providers/simulator"
 )
 
-// TestDecode measures the way from a whole history's bytes to its bars, beside
+// TestFigureDecode measures the way from a whole history's bytes to its bars, beside
 // the ways that the standard library offers.
 func TestFigureDecode(t *testing.T) {
 	sessions, err := market.NYSE().Sessions(simulator.Listed(), market.NewDate(2030, 1, 1))
