@@ -295,9 +295,7 @@ func TestInterruptKeepsProgress(t *testing.T) {
 	w.env["SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_MINUTE"] = "600"
 	ctx, cancel := context.WithCancelCause(t.Context())
 	go func() {
-		for len(w.sim.Calls()) < 3 && t.Context().Err() == nil {
-			time.Sleep(5 * time.Millisecond)
-		}
+		w.awaitCalls(3)
 		cancel(signalError{15})
 	}()
 	s := w.runContext(ctx, "run", "daily-bars", "--date", session, "--symbols", "sp500", "--json")
@@ -362,9 +360,7 @@ func TestStoppingWhileTheDatabaseHangs(t *testing.T) {
 	go func() {
 		done <- w.runContext(ctx, "run", "daily-bars", "--date", session, "--symbols", "sp500", "--json")
 	}()
-	for len(w.sim.Calls()) < 3 && t.Context().Err() == nil {
-		time.Sleep(5 * time.Millisecond)
-	}
+	w.awaitCalls(3)
 	server.Pause()
 	cancel(signalError{15})
 	select {
@@ -430,9 +426,7 @@ func TestServersThatGoAwayInMidRun(t *testing.T) {
 			stopped := make(chan struct{})
 			go func() {
 				defer close(stopped)
-				for len(w.sim.Calls()) < 5 && t.Context().Err() == nil {
-					time.Sleep(5 * time.Millisecond)
-				}
+				w.awaitCalls(5)
 				stop()
 			}()
 			report, code := w.daily("--date", session, "--symbols", "sp500")

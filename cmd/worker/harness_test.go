@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
@@ -94,6 +95,19 @@ func (w *world) runContext(ctx context.Context, args ...string) said {
 	defer w.mu.Unlock()
 	w.said = append(w.said, s.out, s.err)
 	return s
+}
+
+// awaitCalls returns when the provider has had n calls, or the test is over.
+func (w *world) awaitCalls(n int) {
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for len(w.sim.Calls()) < n {
+		select {
+		case <-w.t.Context().Done():
+			return
+		case <-ticker.C:
+		}
+	}
 }
 
 // syncBuffer takes writes of several goroutines.

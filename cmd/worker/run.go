@@ -114,7 +114,7 @@ func (a *app) runDailyBars(ctx context.Context, f dailyBarsFlags) error {
 	if err != nil {
 		return err
 	}
-	given, err := a.givenSymbols(f.symbols)
+	symbols, err := a.givenSymbols(f.symbols)
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,6 @@ func (a *app) runDailyBars(ctx context.Context, f dailyBarsFlags) error {
 	if err := s.ready(ctx, !f.noMigrate); err != nil {
 		return err
 	}
-	symbols := given
 	if symbols == nil {
 		symbols = a.sp500(ctx, s)
 	}
