@@ -133,5 +133,6 @@ func (s *Server) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.log = callLog{}
+	s.edgar.calls = nil
 	clear(s.faults)
 }

@@ -1,10 +1,12 @@
 // Package simulator is a vendor without a network: an http.Handler that
-// speaks the wire format of Alpha Vantage's daily bars, keeps its quotas,
-// misbehaves on request and remembers every call.
+// speaks the wire formats of Alpha Vantage's daily bars and of EDGAR's ticker
+// file and company facts, keeps their quotas, misbehaves on request and
+// remembers every call.
 //
-// The data are a pure function of symbol and date, [Bar], so whatever a
-// program stores can be checked against it. A test that drives a program
-// through the simulator ends with a look at [Server.Violations].
+// The data are pure functions, [Bar] of symbol and date, [Facts] of issuer and
+// day, so whatever a program stores can be checked against them. A test that
+// drives a program through the simulator ends with a look at
+// [Server.Violations].
 package simulator
 
 import (
@@ -40,6 +42,8 @@ type Config struct {
 	// Elsewhere is where the fault redirect_elsewhere points, such as
 	// http://127.0.0.1:9999; "" means an address that nobody has.
 	Elsewhere string
+	// EDGAR is what the simulator's EDGAR holds.
+	EDGAR EDGARConfig
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -53,15 +57,23 @@ type Server struct {
 	mu     sync.Mutex
 	log    callLog
 	faults map[market.Symbol][]planned
+	edgar  edgarState
 }
 
-// New returns a simulator. It serves /query and, for other processes:
+// New returns a simulator. It serves /query, EDGAR's paths and, for other
+// processes:
 //
 //	GET  /_simulator/calls    every call, oldest first
 //	GET  /_simulator/report   the greatest number of calls in any window, violations
 //	GET  /_simulator/faults   the names of the faults
 //	POST /_simulator/faults   ?symbol=AAPL&fault=html&times=1 plans faults
 //	POST /_simulator/reset    forgets calls and plans
+//
+// and the same for EDGAR:
+//
+//	GET  /_simulator/edgar/calls
+//	GET  /_simulator/edgar/faults
+//	POST /_simulator/edgar/faults   ?cik=320193&fault=html&times=1
 func New(c Config) *Server {
 	if c.Now == nil {
 		c.Now = time.Now
@@ -69,7 +81,7 @@ func New(c Config) *Server {
 	if c.Elsewhere == "" {
 		c.Elsewhere = "http://192.0.2.1"
 	}
-	s := &Server{c: c, faults: map[market.Symbol][]planned{}}
+	s := &Server{c: c, faults: map[market.Symbol][]planned{}, edgar: newEDGAR(c.EDGAR)}
 	s.zippers.New = func() any {
 		w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
 		if err != nil {
@@ -78,6 +90,7 @@ func New(c Config) *Server {
 		return w
 	}
 	s.admin = s.adminRoutes()
+	s.edgarRoutes(s.admin)
 	return s
 }
 
@@ -88,6 +101,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.admin.ServeHTTP(w, r)
 	case r.URL.Path == "/query":
 		s.query(w, r)
+	case isEDGAR(r.URL.Path):
+		s.askEDGAR(w, r)
 	default:
 		http.NotFound(w, r)
 	}
