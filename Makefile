@@ -11,7 +11,7 @@ GOVULNCHECK ?= go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run demo test check fmt fmt-check lint bench bench-short chaos chaos-short demo-check readme-check cover vuln docker deps
+.PHONY: help build run demo test check fmt fmt-check lint bench bench-short bench-limiter bench-limiter-short mutate-limiter chaos chaos-short demo-check readme-check cover vuln docker deps
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -31,7 +31,7 @@ deps: ## install the servers that the tests start: Redis, Postgres, sqlite3
 test: ## run all tests, with the race detector and in random order
 	scripts/test.sh
 
-check: fmt-check lint deps demo-check readme-check bench-short chaos-short test ## everything that a change must pass
+check: fmt-check lint deps demo-check readme-check bench-short bench-limiter-short chaos-short test ## everything that a change must pass
 	@echo "check: passed"
 
 fmt: ## format the code
@@ -42,7 +42,7 @@ fmt-check:
 
 lint: ## check the code without running it
 	go vet ./...
-	go vet -tags bench,chaos,readme ./...
+	go vet -tags bench,chaos,mutate,readme ./...
 	go mod tidy -diff
 	$(GOLANGCI) run
 
@@ -53,16 +53,27 @@ readme-check: deps
 	go test -tags readme -count=1 -run Readme ./internal/arch
 
 bench: deps ## measure the promised figures on this machine, 20 to 40 minutes
-	go test -tags bench -count=1 -timeout 60m -v -run Figure -p 1 ./internal/bench ./cmd/worker
+	go test -tags bench -count=1 -timeout 60m -v -run Figure -p 1 ./internal/bench ./cmd/worker ./providers/edgar
 
 bench-short: deps
-	BENCH_SHORT=1 go test -tags bench -count=1 -timeout 10m -run Figure -p 1 ./internal/bench ./cmd/worker
+	BENCH_SHORT=1 go test -tags bench -count=1 -timeout 10m -run Figure -p 1 ./internal/bench ./cmd/worker ./providers/edgar
+
+bench-limiter: deps ## measure the rate limiter beside a no-op and other libraries, 7 minutes
+	cd bench/limiter && go run . -markdown
+
+bench-limiter-short: deps
+	cd bench/limiter && go vet ./... && go test ./... && go run . -short
+
+mutate-limiter: deps ## break the rate limiter in many ways and see that a test notices each, 6 minutes
+	go test -tags mutate -count=1 -timeout 30m -v -run Mutations ./internal/limiter
 
 chaos: deps ## kill the worker and its servers many times and look for lost or doubled rows
 	go test -tags chaos -count=1 -timeout 60m -v -run Chaos ./cmd/worker
+	LIMITER_LONG=1 go test -tags chaos -count=1 -timeout 30m -v -run ChaosLimiter ./internal/limiter
 
 chaos-short: deps
 	CHAOS_KILLS=5 go test -tags chaos -count=1 -timeout 10m -run Chaos ./cmd/worker
+	go test -tags chaos -count=1 -timeout 10m -run ChaosLimiter ./internal/limiter
 
 cover: deps ## measure the coverage, of all packages by all tests
 	go test -coverpkg=./... -coverprofile=coverage.out ./...

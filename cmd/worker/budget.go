@@ -21,15 +21,11 @@ const (
 	ledgerPatience = 30 * time.Second
 	ledgerDelay    = 100 * time.Millisecond
 	ledgerMaxDelay = 2 * time.Second
-	// slotLife is how long after its time a slot may still be used. Calls
-	// that a slow ledger held back would else all go in one moment. It is
-	// within the limiter's margin of a minute, 1.2 s.
-	slotLife = time.Second
 )
 
 // callLimiter is what a budget asks of the shared limit.
 type callLimiter interface {
-	Wait(ctx context.Context) error
+	WaitFor(ctx context.Context, r limiter.Request) error
 	Pause(ctx context.Context, d time.Duration) error
 	Exhaust(ctx context.Context) error
 }
@@ -48,6 +44,11 @@ type budget struct {
 	ledger   callLedger
 	provider string
 	perDay   int
+	class    limiter.Class
+	// slotLife is how long after its time a slot may still be used. Calls
+	// that a slow ledger held back would else all go in one moment. It must
+	// leave some of the limiter's slack to the network.
+	slotLife time.Duration
 	now      func() time.Time
 	// stopping is closed when the run is told to stop: from then on no
 	// call begins, while those that were sent may finish.
@@ -61,7 +62,7 @@ func (b *budget) Wait(ctx context.Context) error {
 	ctx, cancel := untilStopping(ctx, b.stopping)
 	defer cancel()
 	for recorded := false; ; {
-		if err := b.limiter.Wait(ctx); err != nil {
+		if err := b.limiter.WaitFor(ctx, limiter.Request{Class: b.class}); err != nil {
 			return b.explain(ctx, err)
 		}
 		slot := b.now()
@@ -71,7 +72,7 @@ func (b *budget) Wait(ctx context.Context) error {
 			}
 			recorded = true
 		}
-		if b.now().Sub(slot) <= slotLife {
+		if b.now().Sub(slot) <= b.slotLife {
 			b.calls.Add(1)
 			return nil
 		}

@@ -18,7 +18,7 @@ type fakeLimit struct {
 	block           bool
 }
 
-func (f *fakeLimit) Wait(ctx context.Context) error {
+func (f *fakeLimit) WaitFor(ctx context.Context, _ limiter.Request) error {
 	f.waits++
 	if f.block {
 		<-ctx.Done()
@@ -51,7 +51,7 @@ func (f *fakeLedger) RecordCall(context.Context, string, int, time.Time) (bool, 
 func (f *fakeLedger) SpendDay(context.Context, string, time.Time) error { f.spent++; return nil }
 
 func newBudget(l *fakeLimit, d *fakeLedger) *budget {
-	return &budget{limiter: l, ledger: d, provider: "test", perDay: 25, now: time.Now}
+	return &budget{limiter: l, ledger: d, provider: "test", perDay: 25, slotLife: time.Second, now: time.Now}
 }
 
 // A slot that a slow ledger let pass must not be used: those of all workers

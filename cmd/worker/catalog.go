@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -55,9 +56,12 @@ func (a *app) alphaVantage(ctx context.Context, s *services) (vendor, error) {
 	if err != nil {
 		return vendor{}, err
 	}
+	if _, err := limits.Levels(ctx); errors.Is(err, limiter.ErrCluster) {
+		return vendor{}, err
+	}
 	b := &budget{
 		limiter: limits, ledger: s.db, provider: alphavantage.Name,
-		perDay: a.cfg.PerDay, now: a.now, stopping: ctx.Done(),
+		perDay: a.cfg.PerDay, class: limiter.Manual, slotLife: limits.Slack() / 2, now: a.now, stopping: ctx.Done(),
 	}
 	hc, err := transport.NewClient(a.cfg.BaseURL, nil, b, transport.Options{
 		Provider: alphavantage.Name, Attempts: callTries, Timeout: callTime, MaxWait: longestWait,

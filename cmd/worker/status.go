@@ -42,6 +42,9 @@ type quotaStatus struct {
 	// begins empty and fills up while a run waits.
 	Left  *int `json:"left"`
 	Limit int  `json:"limit"`
+	// Share is the part of the rate that is in use: less than 1 for some
+	// time after the provider asked for a pause. 0 for a day.
+	Share float64 `json:"share,omitempty"`
 	// Reset is when a day window starts anew; absent for a sliding one.
 	Reset *time.Time `json:"reset,omitempty"`
 }
@@ -93,17 +96,17 @@ func (a *app) showStatus(ctx context.Context, s *services) error {
 	a.printf("database  %s\nredis     %s\n", st.Database, st.Redis)
 	a.printf("bars      %d of %d symbols, %s to %s (newest final session: %s)\n\n",
 		st.Bars.Bars, st.Bars.Symbols, orNone(st.Bars.Oldest), orNone(st.Bars.Newest), st.Session)
-	quotas := a.newTable("quota", "may go now", "limit", "starts anew")
+	quotas := a.newTable("quota", "may go now", "limit", "pace", "starts anew")
 	for _, q := range st.Quotas {
-		reset := "sliding"
+		reset, pace := "sliding", fmt.Sprintf("%.0f %%", 100*q.Share)
 		if q.Reset != nil {
-			reset = q.Reset.Format(time.RFC3339)
+			reset, pace = q.Reset.Format(time.RFC3339), ""
 		}
 		var left any = "fills up at the next run"
 		if q.Left != nil {
 			left = *q.Left
 		}
-		quotas.AppendRow(table.Row{q.Name, left, q.Limit, reset})
+		quotas.AppendRow(table.Row{q.Name, left, q.Limit, pace, reset})
 	}
 	a.printf("%s\n", quotas.Render())
 	a.printRuns(st.Runs)
@@ -197,10 +200,12 @@ func newQuotaStatus(l limiter.Level) quotaStatus {
 	if l.Known {
 		q.Left = new(max(0, int(l.Tokens)))
 	}
-	if !l.Reset.IsZero() {
-		reset := l.Reset.UTC()
-		q.Reset = &reset
+	if l.Reset.IsZero() {
+		q.Share = l.Share
+		return q
 	}
+	reset := l.Reset.UTC()
+	q.Reset = &reset
 	return q
 }
 

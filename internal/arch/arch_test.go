@@ -43,6 +43,7 @@ func mayImport() map[string][]string {
 		"internal/embedded":      {"internal/market", "internal/rediskey", "internal/store", "internal/store/sqlite", "internal/secret"},
 		"internal/testenv":       {},
 		"internal/bench":         {},
+		"bench/limiter":          {"internal/limiter"},
 		"internal/arch":          {},
 		"providers":              {"internal/market"},
 		"providers/":             {"internal/market", "providers"},

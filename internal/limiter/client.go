@@ -45,7 +45,7 @@ func check(rdb redis.UniversalClient) error {
 	case nil:
 		return errors.New("no Redis client")
 	case *redis.ClusterClient, *redis.Ring:
-		return errCluster
+		return ErrCluster
 	case *redis.Client:
 		if n := c.Options().MaxRetries; n > 0 {
 			return fmt.Errorf("the Redis client sends a command up to %d times: make it from ClientOptions, which never resend", n+1)
@@ -54,7 +54,8 @@ func check(rdb redis.UniversalClient) error {
 	return nil
 }
 
-var errCluster = errors.New("redis in cluster mode cannot hold a rate limit, " +
+// ErrCluster is why a Redis in cluster mode is refused.
+var ErrCluster = errors.New("redis in cluster mode cannot hold a rate limit, " +
 	"because a window's two keys are in different slots: use a Redis without cluster mode")
 
 // isCluster recognises what only a server in cluster mode says.

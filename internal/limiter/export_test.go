@@ -2,23 +2,14 @@ package limiter
 
 import (
 	"context"
-	"strings"
-	"testing"
-
-	"github.com/redis/go-redis/v9"
+	"text/template"
+	"time"
 )
 
-// Keys by which tests set the scripts' clock and see the slots given out.
+// Keys from which a limiter on a test clock reads Redis' time.
 const (
 	TestSeconds = "test:seconds"
 	TestMicros  = "test:micros"
-	TestSlots   = "test:slots"
-)
-
-// Unexported functions under test.
-var (
-	Bucket    = bucket
-	Midnights = midnights
 )
 
 // Statuses of Take.
@@ -26,57 +17,105 @@ const (
 	Taken   = taken
 	Spent   = spent
 	Unknown = unknown
-	TooLate = tooLate
-	NextDay = nextDay
+	NotYet  = notYet
 )
 
-// RecordSlots makes the script note each slot, in microseconds on Redis'
-// clock, in the list TestSlots.
-func (l *Limiter) RecordSlots(t testing.TB) {
-	t.Helper()
-	l.scripts.take = redis.NewScript(recording(t))
+// What the scripts are made with.
+const (
+	Guard       = guard
+	MaxPause    = maxPause
+	LongestLine = longestLine
+	LowestShare = lowestShare
+	Slower      = slower
+	Recovery    = recovery
+)
+
+// Midnights is under test.
+var Midnights = midnights
+
+// OnTestClock makes the scripts take the time from TestSeconds and TestMicros.
+func OnTestClock(o Options) Options {
+	o.clock = "redis.call('MGET', '" + TestSeconds + "', '" + TestMicros + "')"
+	return o
 }
 
-// UseTestClock makes the scripts take the time from the keys TestSeconds and
-// TestMicros, and note the slots as RecordSlots does.
-func (l *Limiter) UseTestClock(t testing.TB) {
-	t.Helper()
-	onClock := func(text string) *redis.Script {
-		return redis.NewScript(replace(t, text,
-			"redis.call('TIME')", "redis.call('MGET', '"+TestSeconds+"', '"+TestMicros+"')"))
-	}
-	l.scripts = scripts{
-		take:    onClock(recording(t)),
-		pause:   onClock(source("state") + source("pause")),
-		exhaust: onClock(source("state") + source("exhaust")),
-		levels:  onClock(source("state") + source("levels")),
-	}
-}
-
-func recording(t testing.TB) string {
-	t.Helper()
-	return replace(t, source("state")+source("take"), "return {0,",
-		"redis.call('RPUSH', '"+TestSlots+"', string.format('%.0f', (now + ahead) * 1000000))\nreturn {0,")
-}
-
-func replace(t testing.TB, text, before, after string) string {
-	t.Helper()
-	if n := strings.Count(text, before); n != 1 {
-		t.Fatalf("the script has %q %d times, want once", before, n)
-	}
-	return strings.Replace(text, before, after, 1)
-}
-
-// Take runs the script once and returns its status, and the reset or the delay
-// in microseconds. left is what the ledger says about a day since a reset.
-func (l *Limiter) Take(ctx context.Context, longest int64, left int, since int64) (status, value int64, err error) {
-	counts := make([]count, len(l.windows))
-	for i := range counts {
-		counts[i] = count{since: since, left: left}
-	}
-	got, err := l.run(ctx, l.scripts.take, longest, l.o.Now(), l.windows, counts).Int64Slice()
+// Bucket returns the capacity and the rate in tokens per second of a sliding
+// window that is not exact, and Deepest the deepest debt.
+func Bucket(w Window, horizon time.Duration) (capacity, rate, deepest float64) {
+	made, err := newWindow(w)
 	if err != nil {
-		return 0, 0, err
+		panic(err)
 	}
-	return got[0], got[len(got)-1], nil
+	return made.capacity, made.rate, made.deepest(horizon)
 }
+
+// Count is what the ledger says of a window.
+type Count = count
+
+// NewCount returns an answer of the ledger.
+func NewCount(since int64, calls int) Count { return count{true, since, calls} }
+
+// Question is what one run of the script is asked.
+type Question struct {
+	Class   Class
+	Aged    bool // ask as a Scheduled call does
+	N, Cost int
+	Owed    int
+}
+
+// Answer is what it came to; see take.lua.
+type Answer struct {
+	Status    int64
+	Delays    []time.Duration
+	Ask, Next time.Duration
+	Window    int
+	Reset     int64
+	Lost      int64
+}
+
+// Take runs the script once; counts has an entry for each window, or is nil.
+func (l *Limiter) Take(q Question, counts []Count) (Answer, error) {
+	lane := int(q.Class)
+	if q.Aged {
+		lane += classes
+	}
+	a := l.take(question{class: q.Class, lane: lane, n: q.N, cost: q.Cost, owed: q.Owed}, counts)
+	return Answer{a.status, a.delays, a.ask, a.next, a.window, a.reset, a.lost}, a.err
+}
+
+// Script returns the text of a script, such as take.lua, for the limiter.
+func (l *Limiter) Script(name string) string {
+	return source(template.Must(template.ParseFS(sources, "*.lua")), name, l.windows, l.o, 6)
+}
+
+// ScriptName tells which of the limiter's scripts has a hash.
+func (l *Limiter) ScriptName(hash string) string {
+	switch hash {
+	case l.scripts.take.Hash():
+		return "take"
+	case l.scripts.pause.Hash():
+		return "pause"
+	case l.scripts.levels.Hash():
+		return "levels"
+	case l.scripts.refund.Hash():
+		return "refund"
+	case l.scripts.exhaust.Hash():
+		return "exhaust"
+	}
+	return ""
+}
+
+// Dispatching reports whether a goroutine looks after those who wait.
+func (l *Limiter) Dispatching() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dispatching
+}
+
+// Refund gives tokens of unused slots, the newest at last, back to the days.
+func (l *Limiter) Refund(ctx context.Context, tokens int, last time.Time) error {
+	return l.run(ctx, l.scripts.refund, daysOf(l.windows), nil, tokens, last.Unix()).Err()
+}
+
+// Horizons is the part of the horizon that each class may use.
+var Horizons = horizons

@@ -1,7 +1,10 @@
 package limiter_test
 
 import (
+	"math"
+	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,7 +14,10 @@ import (
 	"github.com/alpha-oracle/worker/internal/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	beProcess()
+	testenv.Main(m)
+}
 
 // client returns a client as the worker makes it.
 func client(t testing.TB, url string) *redis.Client {
@@ -64,4 +70,69 @@ func held(t testing.TB, rdb *redis.Client, rate float64) (tokens, last string, l
 		t.Fatalf("last_refill is %q", last)
 	}
 	return tokens, last, n + rate*(float64(time.Now().UnixMicro())/1e6-at)
+}
+
+// clock is the time that the scripts of a limiter on a test clock see, and what
+// its Options.Now may return.
+type clock struct {
+	t      testing.TB
+	rdb    *redis.Client
+	micros int64        // what the test set
+	at     atomic.Int64 // the same, for the limiter's goroutines
+}
+
+func newClock(t testing.TB, rdb *redis.Client, start time.Time) *clock {
+	t.Helper()
+	c := &clock{t: t, rdb: rdb}
+	c.set(start.UnixMicro())
+	return c
+}
+
+func (c *clock) set(micros int64) {
+	c.t.Helper()
+	c.micros = micros
+	c.at.Store(micros)
+	err := c.rdb.MSet(c.t.Context(), limiter.TestSeconds, micros/1e6, limiter.TestMicros, micros%1e6).Err()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *clock) advance(d time.Duration) { c.set(c.micros + d.Microseconds()) }
+
+func (c *clock) now() time.Time { return time.UnixMicro(c.at.Load()) }
+
+// busiest returns the most slots in any half-open window of that length. Slots
+// are in microseconds, ascending, one for each unit of cost.
+func busiest(slots []int64, length time.Duration) int {
+	most, from := 0, 0
+	for i, slot := range slots {
+		for slot-slots[from] >= length.Microseconds() {
+			from++
+		}
+		most = max(most, i-from+1)
+	}
+	return most
+}
+
+// excess returns by how many tokens the slots go beyond a bucket, over windows
+// of every length at once.
+func excess(slots []int64, capacity, rate float64) float64 {
+	slots = slices.Sorted(slices.Values(slots))
+	lowest, worst := math.Inf(1), math.Inf(-1)
+	for i, slot := range slots {
+		x := float64(i) - rate*float64(slot-slots[0])/1e6
+		lowest = min(lowest, x)
+		worst = max(worst, x-lowest+1-capacity)
+	}
+	return worst
+}
+
+func location(t testing.TB, name string) *time.Location {
+	t.Helper()
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return zone
 }

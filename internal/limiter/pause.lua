@@ -1,6 +1,18 @@
--- Holds every caller back: the level of the one window given falls to what
--- will be refilled in ARGV[1] seconds. Of two pauses the later end counts.
-local w = windows[1]
-w.tokens = math.min(w.tokens, -w.rate * tonumber(ARGV[1]))
+{{/*
+Holds every caller back for ARGV[1] seconds: the tokens of the one window given
+fall to what a reader who knows the limit alone refills in that time. Of two
+pauses the later end counts. The rates go down, once for all pauses that
+overlap, from the end of the pause.
+*/ -}}
+{{template "state.lua" .}}{{template "store.lua" .}}
+local seconds = tonumber(ARGV[1])
+t1 = math.min(t1, -{{.PauseRate}} * seconds)
 store()
-return 0
+if seconds > 0 then
+  local ends = now + math.min({{.LongestPause}}, seconds * {{.PauseRate}} / {{.FirstRate}})
+  local f = down
+  if now >= from then f = math.max({{.LowestShare}}, share(now) * {{.Slower}}) end
+  call('SET', '{{.ShareKey}}', string.format('%.6f %.6f', f, math.max(from, ends)), 'EX',
+    math.ceil(math.max(from, ends) - now + (1 - f) / {{.Recovery}}))
+end
+return unread

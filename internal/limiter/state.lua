@@ -1,103 +1,132 @@
--- The level of each window now, on Redis' own clock. Every script of this
--- package begins with these lines.
---
--- KEYS: for each window its tokens key and its last_refill key
--- ARGV[1]: for the lines that follow
--- ARGV[2]: the longest promise in seconds; no debt is deeper
--- ARGV[3...]: for each window
---   sliding: capacity, rate per second (above 0)
---   day:     limit, 0, calls left by the ledger (-1: not asked), the reset
---            from which the ledger counted, n, and n resets in Unix seconds,
---            ascending
---
--- windows[i] gets capacity, rate, tokens and last; a day also reset, the
--- newest that has passed, and closes, the next one. The tokens of a day are
--- nil while nobody knows them.
-local time = redis.call('TIME')
-local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
-local held = redis.call('MGET', unpack(KEYS))
+{{/*
+The level of each window now, on Redis' own clock: every script begins with
+these lines. The scripts are generated for the windows of one limiter. What is
+known beforehand stands in them as a number, and each window has variables of
+its own instead of a table: a script that runs for every call can feel both.
 
-local position = 2
+KEYS: for each window its tokens key and its last_refill key.
+ARGV: what the script itself takes, then for each exact window one value and
+for each day as many as day() reads.
+
+Afterwards bucket i has t<i>, its tokens as of the time l<i>, and rate<i>. An
+exact window has the length w<i>, and known<i> is below zero while nobody knows
+its calls. The tokens of a day are nil while nobody
+knows them; it also has reset<i>, the newest that has passed, and closes<i>,
+the next one. unread is the number of windows that held no level. changed says
+that what was read must be written even if nothing is granted, because the time
+from which it refills has to start somewhere.
+*/ -}}
+local call = redis.call
+local time = {{.Clock}}
+local now = time[1] + time[2] / 1000000
+local held = call('MGET', {{range .Windows}}KEYS[{{.Tokens}}], KEYS[{{.Last}}], {{end}}{{range .Windows}}{{if .Exact}}'{{.SeenKey}}', {{end}}{{end}}'{{.ShareKey}}')
+local changed, unread = false, 0
+
+local function number(text)
+  local n = text and tonumber(text)
+  -- The embedded Redis' tonumber knows only some exponents.
+  if text and not n then
+    local m, e = string.match(text, '^([%d.+-]+)[eE]([%d+-]+)$')
+    m, e = m and tonumber(m), e and tonumber(e)
+    n = m and e and m * 10 ^ e
+  end
+  -- What is not in this range is also nan, with which every comparison is
+  -- false and so every call would pass.
+  if n and n > -1e15 and n < 1e15 then return n end
+  return nil
+end
+
+-- A last_refill before 2001 is a default or another clock, not Unix time.
+local function level(i)
+  local tokens, last = number(held[i]), number(held[i + 1])
+  if tokens and last and last > 1e9 and last < 1e11 then return tokens, last end
+  unread, changed = unread + 1, true
+  return nil, now
+end
+
+-- By how much the rates are turned down, from the time that the key names. The
+-- share goes up again with time, so that of the last refill is the lowest since
+-- then: nothing is refilled too fast.
+local down, from = 1, 0
+do
+  local f, at = string.match(held[{{.ShareIndex}}] or '', '^(%S+) (%S+)$')
+  f, at = number(f), number(at)
+  if f and at and at <= now + {{.LongestPause}} then down, from = math.min(1, math.max({{.LowestShare}}, f)), at end
+end
+local function share(at)
+  if at < from then return 1 end
+  return math.min(1, math.max({{.LowestShare}}, down + {{.Recovery}} * (at - from)))
+end
+{{if .Arguments}}
+local position = {{.Own}}
 local function argument()
   position = position + 1
   return tonumber(ARGV[position])
 end
-
--- A plain decimal number, or nil. Conversion alone also takes 0x10, inf, and
--- nan, with which every comparison is false and so every call would pass. (Not
--- tonumber: in the embedded Redis it does not know exponents.)
-local function number(text)
-  if not text or not string.find(text, '^[%d.eE+-]+$') then return nil end
-  local plain, n = pcall(function() return text + 0 end)
-  if not plain or n == math.huge or n == -math.huge then return nil end
-  return n
-end
-
--- A last_refill before 2001 is a default or another clock, not Unix time:
--- believed, it would fill the day up on every call.
-local function stored(i)
-  local tokens, last = number(held[2 * i - 1]), number(held[2 * i])
-  if not tokens or not last or last < 1000000000 then return nil end
-  return tokens, last
-end
-
--- A level that cannot be read is empty: full would give the burst twice. A
--- clock that stepped back gives no credit.
-local function sliding(i, w)
-  local tokens, last = stored(i)
-  if not tokens then return 0, now end
-  tokens = math.max(-w.rate * tonumber(ARGV[2]), math.min(w.capacity, tokens))
-  if last > now + 1 then return tokens, now end
-  if last > now then return tokens, last end
-  return math.min(w.capacity, tokens + (now - last) * w.rate), now
-end
-
-local function resets(w)
+{{end}}{{if .Days}}
+local function resets()
+  local passed, coming
   for _ = 1, argument() do
     local reset = argument()
-    if reset <= now then
-      w.reset = reset
-    elseif not w.closes then
-      w.closes = reset
+    if reset + {{.Guard}} <= now then
+      passed = reset
+    elseif not coming then
+      coming = reset
     end
   end
-  if not w.reset or not w.closes then
+  if not passed or not coming then
     error('the clocks of Redis and of the caller are days apart')
   end
+  return passed, coming
 end
 
-local function day(i, w)
+local function day(i, limit)
   local left, since = argument(), argument()
-  resets(w)
-  local tokens, last = stored(i)
-  if not tokens and left >= 0 and since == w.reset then
-    tokens, last = left, now
-    redis.call('MSET', KEYS[2 * i - 1], tokens, KEYS[2 * i], last)
+  local reset, closes = resets()
+  local tokens, last = number(held[i]), number(held[i + 1])
+  if not (tokens and last and last > 1e9 and last < 1e11) then
+    if left < 0 or since ~= reset then return nil, now, reset, closes end
+    tokens, last, changed, unread = left, now, true, unread + 1
   end
-  if not tokens then return nil, now end
-  if last < w.reset then return w.capacity, now end
-  if last > now + 1 then last = now end
-  return math.min(w.capacity, tokens), math.max(now, last)
+  if last < reset + {{.Guard}} then return limit, now, reset, closes end
+  if last > now + 1 then last, changed = now, true end
+  return math.min(limit, tokens), math.max(now, last), reset, closes
 end
-
-local windows = {}
-for i = 1, #KEYS / 2 do
-  local w = {}
-  w.capacity = argument()
-  w.rate = argument()
-  w.level = w.rate > 0 and sliding or day
-  w.tokens, w.last = w.level(i, w)
-  windows[i] = w
+{{end}}
+{{range .Windows}}{{if .Bucket}}
+local t{{.I}}, l{{.I}} = level({{.Tokens}})
+-- Only the first window is held back by a pause, so the others keep the share
+-- that they had.
+local rate{{.I}} = {{.Rate}} * share({{if gt .I 1}}math.max(from, l{{.I}}){{else}}l{{.I}}{{end}})
+-- Unknown is empty with all slots out that there can be: full would give the
+-- burst twice.
+t{{.I}} = t{{.I}} or {{.Cold}}
+if t{{.I}} < {{.Deepest}} then t{{.I}}, changed = {{.Deepest}}, true end
+-- A clock that stepped back gives no credit.
+if l{{.I}} <= now then
+  t{{.I}}, l{{.I}} = t{{.I}} + (now - l{{.I}}) * rate{{.I}}, now
+elseif l{{.I}} > now + 1 then
+  l{{.I}}, changed = now, true
 end
-
--- The numbers go to Redis as they are: it writes them with 17 digits, while
--- Lua's own tostring keeps 14, a fraction of a millisecond, which adds up.
-local function store()
-  local values = {}
-  for i, w in ipairs(windows) do
-    values[#values + 1], values[#values + 2] = KEYS[2 * i - 1], w.tokens
-    values[#values + 1], values[#values + 2] = KEYS[2 * i], w.last
-  end
-  redis.call('MSET', unpack(values))
+if t{{.I}} > {{.Capacity}} then t{{.I}} = {{.Capacity}} end
+-- Slots ahead are as far apart as their tokens will come.
+rate{{.I}} = {{.Rate}} * share({{if gt .I 1}}math.max(from, l{{.I}}){{else}}l{{.I}}{{end}})
+{{else if .Exact}}
+local w{{.I}} = {{.Span}} / share(now)
+-- known{{.I}} is the number of calls to put on a new list; nil: the list is as
+-- it was left. Somebody else's call says that there may have been more.
+local known{{.I}} = argument()
+if call('LLEN', '{{.ListKey}}') == {{.Limit}} and held[{{.Last}}] and held[{{.Seen}}] then
+  if held[{{.Last}}] == held[{{.Seen}}] then known{{.I}} = nil else known{{.I}} = {{.Limit}} end
+else
+  unread = unread + 1
 end
-
+if {{if $.ReadOnly}}false{{else}}known{{.I}} and known{{.I}} >= 0{{end}} then
+  call('DEL', '{{.ListKey}}')
+  -- Slots may be out up to the horizon.
+  for i = 1, {{.Limit}} do call('RPUSH', '{{.ListKey}}', i <= {{.Limit}} - known{{.I}} and 0 or now + {{$.HorizonSeconds}}) end
+  changed = true
+end
+{{else}}
+local t{{.I}}, l{{.I}}, reset{{.I}}, closes{{.I}} = day({{.Tokens}}, {{.Limit}})
+{{end}}{{end -}}

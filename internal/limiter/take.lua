@@ -1,42 +1,96 @@
--- Takes one call from every window, or nothing from any.
---
--- ARGV[1]: the longest delay that is of use to the caller in microseconds,
---          -1 for any
--- Returns
---   {0, delay}     taken. The call may start delay microseconds after this
---                  script ran; a negative delay is how long ago it might have
---   {1, i, reset}  window i is spent until reset, in Unix seconds
---   {2, i, reset}  nobody knows how many calls window i has had since reset
---   {3, delay}     the delay would be longer than is of use
---   {4, delay}     the call would start after a day's reset, and that day's
---                  tokens are not there yet: ask again in delay microseconds
+{{/*
+Takes up to n grants, each of cost tokens from every window, or none.
+
+ARGV[1..6]: n; cost; the longest delay in seconds of a slot that may be taken;
+whether the reserve of a window is closed to the caller (1 or 0); the line of
+those who wait; the tokens that were used while Redis was away. Without any:
+1, 1, {{.Horizon}}, 0, 0, 0.
+
+Returns
+  n                        all grants, for now, and the next is near
+  {0, ask, lost, delay...} a grant for each delay, in microseconds after this
+                           script ran; there is no use in asking for more
+                           before ask (0: at any time)
+  {1, window, reset}       the window is spent until reset, in Unix seconds
+  {2, window, since}       nobody knows how many calls it has had since then
+  {3, ask, lost, next}     none is near: ask in ask microseconds; nothing can
+                           be granted for the first next microseconds
+lost is the number of windows whose level was not to be read.
+
+A caller that has to ask again is given its turn: a time of its own behind all
+that wait in its line, so that processes that share a slow limit do not all
+ask for each token. A turn is advice and no promise: what is granted depends on
+the levels alone.
+*/ -}}
+{{if .Fast}}{{template "fast.lua" .}}{{end}}{{template "state.lua" .}}{{template "store.lua" .}}
+local n, cost, horizon = tonumber(ARGV[1] or 1), tonumber(ARGV[2] or 1), tonumber(ARGV[3] or {{.HorizonSeconds}})
+local reserved, line, owed = ARGV[4] == '1', ARGV[5] or '0', tonumber(ARGV[6] or 0)
 local function micros(seconds) return math.ceil(seconds * 1000000) end
+if owed > 0 then
+  changed = true
+{{range .Windows}}{{if .Bucket}}  t{{.I}} = t{{.I}} - owed
+{{end}}{{end}}end
 
-local delay, closes
-for i, w in ipairs(windows) do
-  if w.rate > 0 then
-    delay = math.max(delay or -math.huge, (1 - w.tokens) / w.rate)
-  elseif not w.tokens then
-    return {2, i, w.reset}
-  elseif w.tokens < 1 then
-    return {1, i, w.closes}
+{{range .Windows}}{{if .Exact}}
+local reserve{{.I}} = reserved and {{.Reserve}} or 0
+local calls{{.I}} = call('LRANGE', '{{.ListKey}}', 0, (n + 1) * cost + reserve{{.I}} - 1)
+local p{{.I}} = 0
+{{end}}{{end}}
+-- One round for each grant, and one more for what comes after the last.
+local replies, granted, delay, refused = {0, 0, unread}, 0, 0, nil
+while true do
+  delay = 0
+{{range .Windows}}{{if .Bucket}}  delay = math.max(delay, (cost - t{{.I}}) / rate{{.I}})
+{{else if .Exact}}  if known{{.I}} and known{{.I}} < 0 then
+    refused = {2, {{.I}}, math.floor(now - w{{.I}})}
   else
-    closes = math.min(closes or w.closes, w.closes)
+    local free = calls{{.I}}[p{{.I}} + cost + reserve{{.I}}] + w{{.I}} - now
+    {{if .Long}}if free > 0 and not refused then refused = {1, {{.I}}, math.ceil(now + free)} end
+    {{end}}delay = math.max(delay, free)
   end
+{{else}}  if not t{{.I}} then
+    refused = {2, {{.I}}, reset{{.I}}}
+  elseif not refused and t{{.I}} - (reserved and {{.Reserve}} or 0) < cost then
+    refused = {1, {{.I}}, closes{{.I}}}
+  end
+{{end}}{{end -}}
+{{range .Windows}}{{if .Day}}  if not refused and now + delay >= closes{{.I}} - {{$.Guard}} then
+    local opens = micros(closes{{.I}} + {{$.Guard}} - now)
+    refused = {3, opens, unread, opens}
+  end
+{{end}}{{end}}  if granted == n or refused or delay > horizon then break end
+  -- Debited as of the start, which the slowest window decides. What a faster
+  -- one would refill past its capacity until then is not there afterwards.
+{{range .Windows}}{{if .Bucket}}  t{{.I}} = math.min(t{{.I}}, {{.Capacity}} - rate{{.I}} * delay) - cost
+{{else if .Day}}  t{{.I}} = t{{.I}} - cost
+{{else}}  for _ = 1, cost do
+    calls{{.I}}[#calls{{.I}} + 1] = now + delay
+    call('RPUSH', '{{.ListKey}}', now + delay)
+  end
+  p{{.I}} = p{{.I}} + cost
+{{end}}{{end}}  {{.Trace}}
+  granted = granted + 1
+  replies[granted + 3] = micros(delay)
 end
 
-local ahead = math.max(0, delay)
-if closes and now + ahead >= closes then return {4, micros(closes - now)} end
-local longest = tonumber(ARGV[1])
-if longest >= 0 and micros(ahead) > longest then return {3, micros(ahead)} end
-if ahead > tonumber(ARGV[2]) then error('too many callers wait for this limit') end
-
--- The call is debited as of its start, which the slowest window decides. What
--- a faster one would refill past its capacity until then is not there for
--- the calls after it.
-for _, w in ipairs(windows) do
-  if w.rate > 0 then w.tokens = math.min(w.tokens, w.capacity - w.rate * ahead) end
-  w.tokens = w.tokens - 1
+if refused and refused[1] == 2 then return refused end
+if granted > 0 or changed then
+{{range .Windows}}{{if .Exact}}  if p{{.I}} > 0 then call('LTRIM', '{{.ListKey}}', p{{.I}}, -1) end
+  mirror{{.I}} = math.min({{.Limit}}, 1 - {{.Rate}} * (call('LINDEX', '{{.ListKey}}', -1) + w{{.I}} - now))
+{{end}}{{end}}  store()
 end
-store()
-return {0, micros(delay)}
+if granted == n then
+  if not refused and delay > horizon then replies[2] = micros(delay - horizon / 2) end
+  return replies
+end
+if refused then return granted > 0 and replies or refused end
+
+local gap = cost / math.min({{range .Windows}}{{if .Bucket}}rate{{.I}}, {{end}}{{end}}math.huge)
+local most = math.max(1, math.min(n - granted, math.floor(horizon / 2 / gap)))
+local turn = now + delay
+local last = number(call('GET', '{{.LineKey}}' .. line))
+if last and last > turn and last < turn + {{.LongestLine}} then turn = last end
+call('SET', '{{.LineKey}}' .. line, turn + most * gap, 'PX', math.ceil((turn + most * gap - now) * 1000))
+replies[2] = micros(turn - horizon / 2 - now)
+if granted > 0 then return replies end
+return {3, replies[2], unread, micros(delay)}

@@ -11,13 +11,12 @@ import (
 
 const (
 	maxPause = 15 * time.Minute
-	// maxWaiting is how many processes may hold a slot at once. Deeper debt
-	// in Redis is taken for garbage.
-	maxWaiting = 64
-	// usable is the part of a refill rate that is used; the rest is margin.
-	usable = 0.98
-	// burstShare is the part of a limit that may go at once.
-	burstShare = 20
+	// longWindow is the length from which an exact window that is full is
+	// reported as spent instead of waited for.
+	longWindow = time.Hour
+	// marginShare and leastMargin make up the default margin.
+	marginShare = 60
+	leastMargin = 200 * time.Millisecond
 )
 
 // Window is one limit of a provider.
@@ -26,12 +25,31 @@ type Window struct {
 	Name string
 	// Limit is the number of calls that the provider allows, at least 1.
 	Limit int
-	// Length makes a sliding window: Limit calls in any Length.
+	// Length makes a sliding window: at most Limit calls in any Length.
 	Length time.Duration
+	// Burst is the number of calls that may go at once after an idle
+	// spell, and the highest cost of one call; 0 means 1. The rate is
+	// (Limit - Burst + 1) / (Length + Margin): what may go at once cannot
+	// go in a steady flow.
+	Burst int
+	// Margin is by how much two calls may come closer together on their way
+	// than they started without a window being exceeded. 0 means a
+	// 60th of Length and at least 200 ms; a negative one, none.
+	Margin time.Duration
+	// Exact keeps the times of the last Limit calls instead of a bucket: all
+	// of the limit may go at once. Limit is at most 1000. If Length is an
+	// hour or more, a full window is not waited for but reported as a
+	// [*QuotaError], as a day is.
+	Exact bool
 	// Daily makes a calendar day: Limit calls from one midnight of this
-	// zone to the next. Length is ignored.
+	// zone to the next. Length, Burst, Margin and Exact are ignored.
 	Daily *time.Location
+	// Reserve is the part of a day or of an exact window that the class
+	// Backfill leaves to the others.
+	Reserve int
 }
+
+const maxExact = 1000
 
 // window is a Window with its keys and arithmetic.
 type window struct {
@@ -45,29 +63,78 @@ func newWindow(w Window) (window, error) {
 	if err != nil {
 		return window{}, err
 	}
-	if w.Limit < 1 {
-		return window{}, fmt.Errorf("rate limit %s: limit %d: want at least 1", w.Name, w.Limit)
+	if err := w.check(); err != nil {
+		return window{}, fmt.Errorf("rate limit %s: %w", w.Name, err)
 	}
 	if w.Daily != nil {
+		w.Exact = false
 		return window{w, keys, float64(w.Limit), 0}, nil
 	}
-	if w.Length <= 0 {
-		return window{}, fmt.Errorf("rate limit %s: window of %s: want a positive length", w.Name, w.Length)
+	w.Burst = max(1, w.Burst)
+	w.Margin = w.margin()
+	if w.Exact {
+		return window{w, keys, float64(w.Limit), float64(w.Limit) / (w.Length + w.Margin).Seconds()}, nil
 	}
-	capacity, rate := bucket(w.Limit, w.Length)
-	return window{w, keys, capacity, rate}, nil
+	return window{w, keys, float64(w.Burst), float64(w.Limit-w.Burst+1) / (w.Length + w.Margin).Seconds()}, nil
 }
 
-// bucket returns the token bucket that keeps limit in every window of length;
-// the package comment has the arithmetic.
-func bucket(limit int, length time.Duration) (capacity, rate float64) {
-	burst := max(1, limit/burstShare)
-	return float64(burst), usable * float64(max(1, limit-burst)) / length.Seconds()
+func (w Window) check() error {
+	switch {
+	case w.Limit < 1:
+		return fmt.Errorf("limit %d: want at least 1", w.Limit)
+	case w.Daily == nil && w.Length <= 0:
+		return fmt.Errorf("window of %s: want a positive length", w.Length)
+	case w.Daily == nil && (w.Burst < 0 || w.Burst > w.Limit):
+		return fmt.Errorf("burst %d: want 1 to the limit, %d", w.Burst, w.Limit)
+	case w.Daily == nil && w.Exact && w.Limit > maxExact:
+		return fmt.Errorf("limit %d: an exact window holds at most %d calls", w.Limit, maxExact)
+	case w.Reserve != 0 && w.Daily == nil && !w.Exact:
+		return errors.New("a bucket has no reserve: give it to a day or to an exact window")
+	case w.Reserve < 0 || w.Reserve >= w.Limit && w.Reserve > 0:
+		return fmt.Errorf("reserve %d: want less than the limit, %d", w.Reserve, w.Limit)
+	}
+	return nil
+}
+
+func (w Window) margin() time.Duration {
+	switch {
+	case w.Margin < 0:
+		return 0
+	case w.Margin > 0:
+		return w.Margin
+	}
+	return max(w.Length/marginShare, leastMargin)
+}
+
+// mostCost is the highest cost that a caller can be granted.
+func (w window) mostCost(c Class) int {
+	reserve := 0
+	if c == Backfill {
+		reserve = w.Reserve
+	}
+	if w.Daily == nil && !w.Exact {
+		return w.Burst
+	}
+	return w.Limit - reserve
+}
+
+// pauseRate is what a reader who refills by the plain limit adds in a second.
+func (w window) pauseRate() float64 {
+	if w.Daily != nil {
+		return 0
+	}
+	return max(w.rate, float64(w.Limit)/w.Length.Seconds())
+}
+
+// deepest is more debt than pauses and slots can come to. What is deeper was
+// written by something else.
+func (w window) deepest(horizon time.Duration) float64 {
+	return w.pauseRate()*maxPause.Seconds() + w.rate*horizon.Seconds() + w.capacity + maxOwed
 }
 
 func newWindows(all []Window) ([]window, error) {
-	if len(all) == 0 || all[0].Daily != nil {
-		return nil, errors.New("the first window of a rate limit must be a sliding one, since a pause is kept there")
+	if len(all) == 0 || all[0].Daily != nil || all[0].Exact {
+		return nil, errors.New("the first window of a rate limit must be a sliding one that is not exact, since a pause is kept there")
 	}
 	var windows []window
 	seen := map[string]bool{}
@@ -85,35 +152,40 @@ func newWindows(all []Window) ([]window, error) {
 	return windows, nil
 }
 
-// horizon returns the longest promise, in seconds, that the windows can come
-// to: the longest pause, and all processes waiting behind it.
-func horizon(windows []window) float64 {
-	longest := 0.0
+func daysOf(windows []window) []window {
+	var days []window
 	for _, w := range windows {
-		if w.rate > 0 {
-			longest = max(longest, maxWaiting/w.rate)
+		if w.Daily != nil {
+			days = append(days, w)
 		}
 	}
-	return maxPause.Seconds() + longest
+	return days
 }
 
-// count is what the ledger says about a day: the calls left since a reset. The
+// count is what the ledger says about a window: the calls since a time. The
 // zero count means that it was not asked.
 type count struct {
+	asked bool
 	since int64 // Unix seconds
-	left  int
+	calls int
 }
 
 // arguments are the window's arguments to the scripts; see state.lua.
 func (w window) arguments(now time.Time, c count) []any {
-	if w.Daily == nil {
-		return []any{w.capacity, w.rate}
+	switch {
+	case w.Exact && !c.asked:
+		return []any{-1}
+	case w.Exact:
+		return []any{min(w.Limit, c.calls)}
+	case w.Daily == nil:
+		return nil
 	}
-	if c.since == 0 {
-		c.left = -1
+	left := -1
+	if c.asked {
+		left = max(0, w.Limit-c.calls)
 	}
 	resets := midnights(now, w.Daily)
-	args := []any{w.Limit, 0, c.left, c.since, len(resets)}
+	args := []any{left, c.since, len(resets)}
 	for _, r := range resets {
 		args = append(args, r.Unix())
 	}
@@ -156,14 +228,19 @@ func startOfDay(y int, m time.Month, d int, loc *time.Location) time.Time {
 	return midnight
 }
 
-// used asks the ledger for the calls since a reset.
+// used asks the ledger for the calls since a time. Without a ledger all of the
+// limit counts as used.
 func (l *Limiter) used(ctx context.Context, w window, since int64) (count, error) {
 	if l.o.Used == nil {
-		return count{since: since}, nil
+		return count{true, since, w.Limit}, nil
 	}
-	n, err := l.o.Used(ctx, time.Unix(since, 0).In(w.Daily))
+	at := time.Unix(since, 0).UTC()
+	if w.Daily != nil {
+		at = at.In(w.Daily)
+	}
+	n, err := l.o.Used(ctx, at)
 	if err != nil {
-		return count{}, fmt.Errorf("count the calls since %s: %w", time.Unix(since, 0).UTC().Format(time.RFC3339), err)
+		return count{}, fmt.Errorf("count the calls since %s: %w", at.Format(time.RFC3339), err)
 	}
-	return count{since: since, left: max(0, w.Limit-n)}, nil
+	return count{true, since, n}, nil
 }

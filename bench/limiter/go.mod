@@ -1,0 +1,19 @@
+module github.com/alpha-oracle/worker/bench/limiter
+
+go 1.26.0
+
+require (
+	github.com/alpha-oracle/worker v0.0.0
+	github.com/go-redis/redis_rate/v10 v10.0.1
+	github.com/redis/go-redis/v9 v9.23.0
+	github.com/throttled/throttled/v2 v2.15.0
+)
+
+require (
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	go.uber.org/atomic v1.12.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/time v0.16.0 // indirect
+)
+
+replace github.com/alpha-oracle/worker => ../..
