@@ -64,7 +64,7 @@ bench-limiter: deps ## measure the rate limiter beside a no-op and other librari
 bench-limiter-short: deps
 	cd bench/limiter && go vet ./... && go test ./... && go run . -short
 
-mutate-limiter: deps ## break the rate limiter in many ways and see that a test notices each, 6 minutes
+mutate-limiter: deps ## break the rate limiter in many ways and see that a test notices each, 4 minutes
 	go test -tags mutate -count=1 -timeout 30m -v -run Mutations ./internal/limiter
 
 chaos: deps ## kill the worker and its servers many times and look for lost or doubled rows

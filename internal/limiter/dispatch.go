@@ -66,10 +66,13 @@ func (l *Limiter) enter(w *waiter) {
 		}
 		return
 	}
-	// A lone caller is served without a goroutine between it and Redis.
-	if q, _ := l.step(w.entered); q != nil {
-		q.quick = true
-		l.askUnlocked(*q)
+	// A lone caller is served without a goroutine between it and Redis, unless
+	// Redis may let it wait for longer than it wants to.
+	if l.outage.since.IsZero() {
+		if q, _ := l.step(w.entered); q != nil {
+			q.quick = true
+			l.askUnlocked(*q)
+		}
 	}
 	l.start()
 }

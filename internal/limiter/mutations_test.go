@@ -110,7 +110,7 @@ var mutations = []mutation{
 	},
 	{
 		"the rate stays after a pause",
-		[]edit{{"state.lua", "local rate{{.I}} = {{.Rate}} * share(l{{.I}})", "local rate{{.I}} = {{.Rate}}"}},
+		[]edit{{"state.lua", "share({{if gt .I 1}}math.max(from, l{{.I}}){{else}}l{{.I}}{{end}})", "1"}},
 		"TestShareSlows|TestPauseOfOne",
 	},
 }
