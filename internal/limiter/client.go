@@ -17,6 +17,12 @@ const (
 	ioTimeout   = 250 * time.Millisecond
 )
 
+// lateReply is how long a reply may take for its slots to be used: those of
+// other processes stand by Redis' clock. A client of [ClientOptions] gives up
+// earlier, but one that was frozen meanwhile finds the reply when it wakes up.
+// The script may have to be sent a second time, with its text.
+const lateReply = 2 * ioTimeout
+
 // poolSize is enough for one Wait in flight and a Pause or a status beside it.
 const poolSize = 4
 

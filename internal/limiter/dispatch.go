@@ -39,7 +39,9 @@ type question struct {
 	class   Class
 	lane    int
 	n, cost int
-	owed    int
+	// owed is the debt to take from the buckets, settles what of ours that
+	// is done with then.
+	owed, settles int
 	// quick leaves the ledger unasked: the one who asks is a caller, who
 	// must see when its context ends.
 	quick bool
@@ -90,6 +92,9 @@ func (l *Limiter) leave(w *waiter) {
 		l.stats.Tokens -= int64(w.slot.cost)
 		l.slots = slices.Insert(l.slots, 0, w.slot)
 		l.dropSlots(l.paused)
+	}
+	if w.Cost > 1 { // others may go earlier than it could
+		l.lanes[w.Class].askAt, l.lanes[w.Class].earliest = time.Time{}, time.Time{}
 	}
 	l.stats.Cancelled++
 	l.start()
@@ -227,7 +232,7 @@ func (l *Limiter) question(now time.Time, soonest func(time.Time)) *question {
 		n, cost := l.queue.run(c)
 		n -= l.covered(c, cost)
 		if n > 0 {
-			q := question{class: c, lane: int(c), n: min(n, maxBatch), cost: cost, owed: l.owed}
+			q := question{class: c, lane: int(c), n: min(n, maxBatch), cost: cost, owed: l.owed, settles: l.owed}
 			due := l.lanes[c].askAt
 			if c != Scheduled && higher == 0 && due.After(now) {
 				l.age(now, &q, &due)
@@ -251,7 +256,7 @@ func (l *Limiter) passedOver(now time.Time) *question {
 	for c := Backfill; c > Scheduled; c-- {
 		n, cost := l.queue.run(c)
 		if n > l.covered(c, cost) && !l.lanes[classes+c].askAt.After(now) {
-			return &question{class: c, lane: classes + int(c), n: 1, cost: cost, owed: l.owed}
+			return &question{class: c, lane: classes + int(c), n: 1, cost: cost, owed: l.owed, settles: l.owed}
 		}
 	}
 	return nil

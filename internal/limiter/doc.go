@@ -1,7 +1,8 @@
 // Package limiter decides when a call to a provider may go, for all processes
 // that share one Redis. In no window that a provider counts does it let more
-// calls go than the limit, whatever happens to the processes, to Redis or to
-// its keys. docs/limiter.md shows the states and the measured figures.
+// calls go than the limit, also when processes are killed, when Redis goes away
+// or when it loses its keys. docs/limiter.md shows the states, what is not
+// covered, and the measured figures.
 //
 // # Windows
 //

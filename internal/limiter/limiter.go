@@ -91,7 +91,8 @@ type Options struct {
 	// a Redis that has lost its keys begins with this time.
 	Horizon time.Duration
 	// Replicas makes processes go on without Redis, each at 0.9/Replicas of
-	// the rate, after three failed requests; 0: nothing goes without Redis.
+	// the rate and with at most Limit/Replicas whole calls a window, after
+	// three failed requests; 0: nothing goes without Redis.
 	// It must not be less than the number of processes. With a day or an
 	// exact window it is refused: their calls can only be counted together.
 	Replicas int
@@ -182,6 +183,9 @@ func New(rdb redis.UniversalClient, o Options, windows ...Window) (*Limiter, err
 	}
 	if o.Replicas > 0 && slices.ContainsFunc(made, func(w window) bool { return w.Daily != nil || w.Exact }) {
 		return nil, fmt.Errorf("rate limit %s: without Redis nobody can count a day or an exact window: leave Replicas at 0", made[0].Name)
+	}
+	if o.Replicas > made[0].Limit {
+		return nil, fmt.Errorf("rate limit %s: %d replicas cannot share %d calls without Redis: leave Replicas at 0", made[0].Name, o.Replicas, made[0].Limit)
 	}
 	o = o.filled(made[0])
 	l := &Limiter{
@@ -347,8 +351,9 @@ func (l *Limiter) Rate() float64 {
 }
 
 // Slack is how late a call may reach the provider after Wait has returned
-// without any window being exceeded: what the margins leave when the slot
-// itself was used as late as it may be.
+// without any window being exceeded: what the smallest margin leaves when the
+// slot was used as late as it may be and Redis' reply was as late as it may be.
+// Of a margin below 0.7 s, which cannot cover all three, it is a quarter.
 func (l *Limiter) Slack() time.Duration {
 	least := time.Duration(math.MaxInt64)
 	for _, w := range l.windows {
@@ -356,5 +361,5 @@ func (l *Limiter) Slack() time.Duration {
 			least = min(least, w.Margin)
 		}
 	}
-	return max(0, least-l.stale)
+	return max(least/4, least-l.stale-ioTimeout)
 }

@@ -155,9 +155,9 @@ func TestRateAndSlack(t *testing.T) {
 		rate        float64
 		least, most time.Duration // of the slack
 	}{
-		{[]limiter.Window{second, day}, 1 / 1.2, 100 * time.Millisecond, 200 * time.Millisecond},
-		{[]limiter.Window{second, minute, day}, 4.0 / 61, 100 * time.Millisecond, 200 * time.Millisecond},
-		{[]limiter.Window{minute, exact}, 3.0 / 62, 500 * time.Millisecond, time.Second},
+		{[]limiter.Window{second, day}, 1 / 1.2, 50 * time.Millisecond, 100 * time.Millisecond},
+		{[]limiter.Window{second, minute, day}, 4.0 / 61, 50 * time.Millisecond, 100 * time.Millisecond},
+		{[]limiter.Window{minute, exact}, 3.0 / 62, 400 * time.Millisecond, 600 * time.Millisecond},
 		{[]limiter.Window{noMargin}, 50, 0, 0},
 	} {
 		l, err := limiter.New(rdb, limiter.Options{}, c.windows...)

@@ -1,6 +1,7 @@
 package limiter
 
 import (
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -17,7 +18,7 @@ const (
 	// probeEvery is how often Redis is tried meanwhile, at most twice as
 	// often.
 	probeEvery = time.Second
-	// maxOwed bounds what one process may have used without Redis.
+	// maxOwed is more than one process tells Redis that it has used.
 	maxOwed = 100000
 )
 
@@ -34,8 +35,28 @@ func (l *Limiter) goLocal() {
 		return
 	}
 	l.forgetTimes()
-	l.local = rate.NewLimiter(rate.Limit(l.Rate()*localShare/float64(l.o.Replicas)), 1)
+	l.local = rate.NewLimiter(rate.Limit(l.localRate()), 1)
 	l.local.AllowN(l.o.Now(), 1)
+}
+
+// localRate is this process's share of the rate, in tokens per second. In no
+// window has it more than its part of the limit's whole calls.
+func (l *Limiter) localRate() float64 {
+	slowest := l.Rate() * localShare / float64(l.o.Replicas)
+	for _, w := range l.windows {
+		slowest = min(slowest, float64(w.Limit/l.o.Replicas)/(w.Length+w.Margin).Seconds())
+	}
+	return slowest
+}
+
+// debt is what Redis is to be told of the tokens used without it: those that
+// can still lie in a window.
+func (l *Limiter) debt() int {
+	var longest time.Duration
+	for _, w := range l.windows {
+		longest = max(longest, w.Length+w.Margin)
+	}
+	return min(l.owed-l.booked(), int(math.Ceil(l.localRate()*longest.Seconds()-1e-6)))
 }
 
 // forgetTimes drops what was said about when to ask.
@@ -55,7 +76,7 @@ func (l *Limiter) localQuestion(now time.Time, soonest func(time.Time)) *questio
 		switch {
 		case n == 0:
 		case probe:
-			return &question{class: c, lane: int(c), n: min(n, maxBatch), cost: cost, owed: l.owed - l.booked()}
+			return &question{class: c, lane: int(c), n: min(n, maxBatch), cost: cost, owed: l.debt(), settles: l.owed - l.booked()}
 		case len(l.slots) == 0:
 			l.bookLocal(now, c, cost)
 			soonest(l.slots[0].at)

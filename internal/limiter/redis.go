@@ -65,8 +65,13 @@ func (l *Limiter) ask(q question) answer {
 func (l *Limiter) settle() time.Duration { return l.o.Horizon + l.stale + l.Slack() }
 
 func (l *Limiter) take(q question, counts []count) answer {
+	sent := l.o.Now()
 	got, err := l.run(context.Background(), l.scripts.take, l.windows, counts, l.takeArguments(q)...).Result()
 	a := answer{arrived: l.o.Now(), err: err}
+	if late := a.arrived.Sub(sent); err == nil && late > lateReply {
+		a.err = fmt.Errorf("the reply took %s: its slots are too old to be used", late.Round(time.Millisecond))
+		return a
+	}
 	if err == nil {
 		a.parse(got, q.n, len(l.windows))
 	}
@@ -221,7 +226,7 @@ func (l *Limiter) lastPatience() (at time.Time) {
 // recovered notes an answer, which has taken in what was owed.
 func (l *Limiter) recovered(q question) {
 	l.outage = outage{}
-	l.owed -= q.owed
+	l.owed -= q.settles
 	if l.isLocal() {
 		l.local = nil
 		l.owed -= l.booked() // Redis has others

@@ -560,7 +560,7 @@ func (s crowd) run(t *testing.T) (wrong []string) {
 	if l.Dispatching() || redis.worst > 2 {
 		wrong = append(wrong, fmt.Sprintf("dispatching %t, %d requests at once", l.Dispatching(), redis.worst))
 	}
-	stale := 200*time.Millisecond - l.Slack()
+	const stale = 50 * time.Millisecond // a quarter of the margin
 	if over := tokensOver(went, b.rate, b.capacity); over > b.rate*stale.Seconds()+1e-3 {
 		wrong = append(wrong, fmt.Sprintf("%.3f calls over the curve", over))
 	}
@@ -690,7 +690,7 @@ func TestStaleSlotIsNotUsed(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				l, s := newScripted(t, limiter.Options{}, func(asked) (any, error) { return slotsAt(100 * time.Millisecond) })
-				stale := 200*time.Millisecond - l.Slack()
+				const stale = 50 * time.Millisecond // a quarter of the margin
 				ctx, cancel := context.WithCancel(t.Context())
 				time.AfterFunc(50*time.Millisecond, cancel)
 				if err := l.Wait(ctx); !errors.Is(err, context.Canceled) {

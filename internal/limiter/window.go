@@ -34,7 +34,9 @@ type Window struct {
 	Burst int
 	// Margin is by how much two calls may come closer together on their way
 	// than they started without a window being exceeded. 0 means a
-	// 60th of Length and at least 200 ms; a negative one, none.
+	// 60th of Length and at least 200 ms; a negative one, none. Below 100
+	// ms a window is kept for the slots only, not for calls that start a
+	// moment late.
 	Margin time.Duration
 	// Exact keeps the times of the last Limit calls instead of a bucket: all
 	// of the limit may go at once. Limit is at most 1000. If Length is an
