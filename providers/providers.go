@@ -3,7 +3,10 @@
 package providers
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net/url"
 	"time"
 )
 
@@ -93,4 +96,22 @@ func (e *Error) NotAsked() bool { return e.Kind == Unavailable }
 // an unreadable limit.
 func (e *Error) Stops() bool {
 	return e.Kind == Quota || e.Kind == Rejected || e.Kind == PremiumOnly || e.Kind == Unavailable
+}
+
+// Wrap says in err what was asked of a provider, in place of the URL, which
+// can hold the key, that *url.Error prints. An error that is no [Error] yet and
+// no end of a context is a transient one.
+func Wrap(provider, op string, err error) error {
+	if known, ok := errors.AsType[*Error](err); ok {
+		e := *known
+		e.Op = op
+		return &e
+	}
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		err = wrapped.Err
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s: %s: %w", provider, op, err)
+	}
+	return &Error{Provider: provider, Op: op, Kind: Transient, Err: err}
 }

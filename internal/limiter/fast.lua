@@ -9,13 +9,13 @@ if not ARGV[6] or ARGV[6] == '0' then
   local held = call('MGET', KEYS[1], KEYS[2], '{{.ShareKey}}')
   local tokens, last = tonumber(held[1]), tonumber(held[2])
   if tokens and last and not held[3] and last <= now and last > 1e9 and tokens > {{.Deepest}} and tokens < 1e15 then
-    local n, cost = ARGV[1] or 1, ARGV[2] or 1
+    local n, cost = tonumber(ARGV[1] or 1), tonumber(ARGV[2] or 1)
     tokens = tokens + (now - last) * {{.Rate}}
     if tokens > {{.Capacity}} then tokens = {{.Capacity}} end
     if tokens >= (n + 1) * cost then
       call('MSET', KEYS[1], tokens - n * cost, KEYS[2], now)
 {{if .TraceNow}}      for _ = 1, n do {{.TraceNow}} end
-{{end}}      return n + 0
+{{end}}      return n
     end
   end
 end

@@ -52,9 +52,9 @@ func (e *QuotaError) Error() string {
 		e.Name, e.Limit, kept, e.Reset.Format(time.RFC3339))
 }
 
-// Class is the urgency of a call. Of two callers in one process the one of the
-// lower class goes first, except that every tenth time it lets the other go. A
-// process that has callers of a higher class only still gets a tenth of the
+// Class is the urgency of a call. Of two callers in one process the more urgent
+// one goes first, except that every tenth time it lets the other go. A process
+// that has only less urgent callers than the others still gets a tenth of the
 // rate.
 type Class int
 

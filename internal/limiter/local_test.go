@@ -237,6 +237,14 @@ func TestPauseHoldsTheShareToo(t *testing.T) {
 	})
 }
 
+func TestMoreReplicasThanCallsAreRefused(t *testing.T) {
+	t.Parallel()
+	rdb := client(t, testenv.Redis(t))
+	if _, err := limiter.New(rdb, limiter.Options{Replicas: 6}, perSecond(5)); err == nil || !strings.Contains(err.Error(), "6 replicas") {
+		t.Errorf("%v, want that 6 replicas cannot share 5 calls", err)
+	}
+}
+
 func TestDayAndExactWindowAreRefusedWithReplicas(t *testing.T) {
 	t.Parallel()
 	for _, w := range []limiter.Window{
@@ -301,6 +309,7 @@ func TestSmallLimitHoldsWithoutRedis(t *testing.T) {
 			}
 			time.Sleep(18 * time.Minute)
 			b.setDown(nil)
+			back := time.Now()
 			wg.Wait()
 			time.Sleep(time.Minute)
 			synctest.Wait()
@@ -312,7 +321,6 @@ func TestSmallLimitHoldsWithoutRedis(t *testing.T) {
 			if most := busiest(at, w.Length); most > w.Limit {
 				t.Errorf("%d processes: %d calls in a minute", n, most)
 			}
-			back := time.Now().Add(-3 * time.Minute)
 			if after := during(calls.at, back, time.Now()); len(after) < 3 {
 				t.Errorf("%d processes: %d calls in the two minutes after the outage", n, len(after))
 			}

@@ -10,11 +10,11 @@ for each day as many as day() reads.
 
 Afterwards bucket i has t<i>, its tokens as of the time l<i>, and rate<i>. An
 exact window has the length w<i>, and known<i> is below zero while nobody knows
-its calls. The tokens of a day are nil while nobody
-knows them; it also has reset<i>, the newest that has passed, and closes<i>,
-the next one. unread is the number of windows that held no level. changed says
-that what was read must be written even if nothing is granted, because the time
-from which it refills has to start somewhere.
+its calls. The tokens of a day are nil while nobody knows them; it also has
+reset<i>, the newest that has passed, and closes<i>, the next one. unread is the
+number of windows that held no level. changed says that what was read must be
+written even if nothing is granted, because the time from which it refills has
+to start somewhere.
 */ -}}
 local call = redis.call
 local time = {{.Clock}}

@@ -4,7 +4,7 @@ Takes up to n grants, each of cost tokens from every window, or none.
 ARGV[1..6]: n; cost; the longest delay in seconds of a slot that may be taken;
 whether the reserve of a window is closed to the caller (1 or 0); the line of
 those who wait; the tokens that were used while Redis was away. Without any:
-1, 1, {{.Horizon}}, 0, 0, 0.
+1, 1, the horizon, 0, 0, 0.
 
 Returns
   n                        all grants, for now, and the next is near

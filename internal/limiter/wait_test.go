@@ -928,3 +928,54 @@ func TestAnswersThatAreNoneMeanNo(t *testing.T) {
 		})
 	}
 }
+
+// The slots of other processes stand by Redis' clock, so those of a reply that
+// came late are not used: Redis is asked again.
+func TestLateReplyIsNotUsed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		replies := 0
+		l, _ := newScripted(t, limiter.Options{}, func(asked) (any, error) {
+			if replies++; replies == 1 {
+				time.Sleep(3 * time.Second)
+			}
+			return slotsAt(0)
+		})
+		if err := l.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if replies != 2 {
+			t.Errorf("went on reply %d, want the second one", replies)
+		}
+	})
+}
+
+// What was said to a costly caller binds the cheaper ones no longer when it has
+// given up.
+func TestHintOfACostlyCallerEndsWithIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		first := true
+		l, _ := newScripted(t, limiter.Options{}, func(asked) (any, error) {
+			if first {
+				first = false
+				return askIn(time.Minute, time.Minute)
+			}
+			return slotsAt(0)
+		}, limiter.Window{Name: "provider", Limit: 60, Length: 10 * time.Minute, Burst: 6})
+		costly, giveUp := context.WithTimeout(t.Context(), 2*time.Minute)
+		gone := make(chan error)
+		go func() { gone <- l.WaitFor(costly, limiter.Request{Cost: 6}) }()
+		synctest.Wait()
+		giveUp()
+		if err := <-gone; !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		began := time.Now()
+		if err := l.Wait(ctx); err != nil || time.Since(began) > 0 {
+			t.Errorf("%v after %s, want to go at once", err, time.Since(began))
+		}
+	})
+}

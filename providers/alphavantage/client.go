@@ -117,7 +117,7 @@ func (c *Client) DailyBars(ctx context.Context, s market.Symbol, window market.R
 		err = reaches(bars, window)
 	}
 	if err != nil {
-		return market.Series{}, fail(op, err)
+		return market.Series{}, providers.Wrap(Name, op, err)
 	}
 	return market.Series{Symbol: s, Source: c.o.Source, Bars: bars}, nil
 }
@@ -216,22 +216,4 @@ func ascend(bars []market.Bar) {
 	if !slices.IsSortedFunc(bars, byDate) {
 		slices.SortFunc(bars, byDate)
 	}
-}
-
-// fail says what was asked, in place of the URL that *url.Error prints.
-func fail(op string, err error) error {
-	var known *providers.Error
-	if errors.As(err, &known) {
-		e := *known
-		e.Op = op
-		return &e
-	}
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
-		err = wrapped.Err
-	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%s: %s: %w", Name, op, err)
-	}
-	return &providers.Error{Provider: Name, Op: op, Kind: providers.Transient, Err: err}
 }

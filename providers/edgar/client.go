@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
-	"net/url"
 	"regexp"
 	"strings"
 
@@ -112,24 +111,6 @@ func document(resp *http.Response) (*source, error) {
 		return nil, found(providers.BadPayload, "the answer is no JSON object")
 	}
 	return s, nil
-}
-
-// fail says what was asked, in place of the URL that *url.Error prints.
-func fail(op string, err error) error {
-	var known *providers.Error
-	if errors.As(err, &known) {
-		e := *known
-		e.Op = op
-		return &e
-	}
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
-		err = wrapped.Err
-	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%s: %s: %w", Name, op, err)
-	}
-	return &providers.Error{Provider: Name, Op: op, Kind: providers.Transient, Err: err}
 }
 
 func found(kind providers.Kind, text string) *providers.Error {

@@ -60,7 +60,7 @@ type Summary struct {
 func (c *Client) Facts(ctx context.Context, cik int, wanted func(taxonomy, concept string) bool, each func(market.Fact) error) (Summary, error) {
 	b, err := c.facts(ctx, cik, wanted)
 	if err != nil {
-		return Summary{}, fail(fmt.Sprintf("facts of CIK %d", cik), err)
+		return Summary{}, providers.Wrap(Name, fmt.Sprintf("facts of CIK %d", cik), err)
 	}
 	return b.summary, b.deliver(cik, each)
 }

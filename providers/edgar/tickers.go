@@ -44,7 +44,7 @@ func (c *Client) Tickers(ctx context.Context, have Tickers) (Tickers, error) {
 		err = found(providers.BadPayload, "the file is not there: is the base URL right?")
 	}
 	if err != nil {
-		return Tickers{}, fail("ticker file", err)
+		return Tickers{}, providers.Wrap(Name, "ticker file", err)
 	}
 	return t, nil
 }

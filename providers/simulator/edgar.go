@@ -2,7 +2,6 @@ package simulator
 
 import (
 	"bytes"
-	"compress/gzip"
 	"fmt"
 	"hash/fnv"
 	"net/http"
@@ -287,18 +286,7 @@ func (a edgarReply) sendAs(status int, contentType string, body []byte) {
 	h := a.w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Vary", "Accept-Encoding")
-	if !strings.Contains(a.r.Header.Get("Accept-Encoding"), "gzip") {
-		a.w.WriteHeader(status)
-		_, _ = a.w.Write(body) // the client may be gone
-		return
-	}
-	h.Set("Content-Encoding", "gzip")
-	a.w.WriteHeader(status)
-	z := a.s.zippers.Get().(*gzip.Writer)
-	defer a.s.zippers.Put(z)
-	z.Reset(a.w)
-	_, _ = z.Write(body)
-	_ = z.Close()
+	a.s.write(a.w, a.r, status, body)
 }
 
 func (a edgarReply) page(status int, title, text string) {

@@ -239,16 +239,21 @@ func (a reply) send(status int, contentType string, body []byte) {
 	h.Set("CF-Cache-Status", "DYNAMIC")
 	h.Set("Allow", "GET, HEAD, OPTIONS")
 	h.Set("Vary", "Accept, Accept-Encoding, Cookie, Origin")
-	if !strings.Contains(a.r.Header.Get("Accept-Encoding"), "gzip") {
-		a.w.WriteHeader(status)
-		_, _ = a.w.Write(body) // the client may be gone
+	a.s.write(a.w, a.r, status, body)
+}
+
+// write sends a body, compressed if the client takes that.
+func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, body []byte) {
+	if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		w.WriteHeader(status)
+		_, _ = w.Write(body) // the client may be gone
 		return
 	}
-	h.Set("Content-Encoding", "gzip")
-	a.w.WriteHeader(status)
-	z := a.s.zippers.Get().(*gzip.Writer)
-	defer a.s.zippers.Put(z)
-	z.Reset(a.w)
+	w.Header().Set("Content-Encoding", "gzip")
+	w.WriteHeader(status)
+	z := s.zippers.Get().(*gzip.Writer)
+	defer s.zippers.Put(z)
+	z.Reset(w)
 	_, _ = z.Write(body)
 	_ = z.Close()
 }
