@@ -10,6 +10,7 @@ if not ARGV[6] or ARGV[6] == '0' then
   local tokens, last = tonumber(held[1]), tonumber(held[2])
   if tokens and last and not held[3] and last <= now and last > 1e9 and tokens > {{.Deepest}} and tokens < 1e15 then
     local n, cost = tonumber(ARGV[1] or 1), tonumber(ARGV[2] or 1)
+    if tokens < 0 then tokens = tokens / {{.Plain}} * {{.Rate}} end
     tokens = tokens + (now - last) * {{.Rate}}
     if tokens > {{.Capacity}} then tokens = {{.Capacity}} end
     if tokens >= (n + 1) * cost then

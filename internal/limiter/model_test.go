@@ -47,7 +47,7 @@ type ledger struct {
 // modelWindow is a window with the figures that its documentation promises.
 type modelWindow struct {
 	limiter.Window
-	capacity, rate, span, deepest, pauseRate float64
+	capacity, rate, span, deepest, plain float64
 }
 
 func newModelWindow(w limiter.Window) modelWindow {
@@ -66,7 +66,7 @@ func newModelWindow(w limiter.Window) modelWindow {
 		m.rate = float64(w.Limit-burst+1) / m.span
 		_, _, m.deepest = limiter.Bucket(w, limiter.DefaultHorizon)
 	}
-	m.pauseRate = max(m.rate, float64(w.Limit)/w.Length.Seconds())
+	m.plain = max(m.rate, float64(w.Limit)/w.Length.Seconds())
 	return m
 }
 
@@ -174,7 +174,7 @@ func (m *machine) readBucket(r *reading) {
 	last, fine := m.number(r.w.lastKey())
 	if !ok || !fine || last <= 1e9 || last >= 1e11 {
 		r.lost, r.changed = true, true
-		tokens, last = -r.w.rate*limiter.DefaultHorizon.Seconds(), m.now
+		tokens, last = -r.w.plain*limiter.DefaultHorizon.Seconds(), m.now
 	}
 	r.rate = r.w.rate * m.shareOf(r.w, last)
 	if tokens < -r.w.deepest {
@@ -185,12 +185,16 @@ func (m *machine) readBucket(r *reading) {
 		r.changed = true
 	case last > m.now:
 		r.ahead = last - m.now
-	default:
-		tokens += (m.now - last) * r.rate
 	}
+	// Debts are kept as the time in which the plain limit refills them.
+	idle := min(0, tokens)/r.w.plain + max(0, m.now-last)
+	tokens = min(r.w.capacity, max(0, tokens)+max(0, idle)*r.rate)
 	// The slots are as far apart as the tokens will come.
 	r.rate = r.w.rate * m.shareOf(r.w, m.now+r.ahead)
-	r.empty = -min(tokens, r.w.capacity) / r.rate
+	r.empty = -tokens / r.rate
+	if idle < 0 {
+		r.empty = -idle
+	}
 }
 
 func (m *machine) readExact(r *reading, l ledger) {
@@ -227,7 +231,7 @@ func (m *machine) readDay(r *reading, l ledger) {
 	guard := limiter.Guard.Seconds()
 	tokens, ok := m.number(r.w.tokensKey())
 	last, fine := m.number(r.w.lastKey())
-	if !ok || !fine || last <= 1e9 {
+	if !ok || !fine || last <= 1e9 || last >= 1e11 {
 		if r.known = l.asked && float64(l.since) == r.opened; !r.known {
 			return
 		}
@@ -442,6 +446,9 @@ func (m *machine) stored(rs []reading) map[string]float64 {
 			all[r.w.tokensKey()] = r.tokens
 		default:
 			all[r.w.tokensKey()] = -r.empty * r.rate
+			if r.empty > 0 {
+				all[r.w.tokensKey()] = -r.empty * r.w.plain
+			}
 		}
 	}
 	return all
@@ -638,7 +645,7 @@ func (m *machine) expect(what string, want map[string]float64) {
 	}
 	for _, w := range m.windows {
 		tokens, last := want[w.tokensKey()], want[w.lastKey()]
-		if tokens > w.capacity+grain || last > m.now+1+micro || w.deepest > 0 && tokens < -w.deepest-200-grain {
+		if tokens > w.capacity+grain || last > m.now+1+micro || w.deepest > 0 && tokens < -w.deepest*1.01-grain {
 			m.r.Fatalf("%s: %s has %v tokens as of %v, now is %v", what, w.Name, tokens, last, m.now)
 		}
 	}
@@ -740,7 +747,7 @@ func (m *machine) stepPause(r *rapid.T) {
 	}
 	w := m.windows[0]
 	b := m.read(w, ledger{})
-	b.empty = max(b.empty, w.pauseRate*seconds/b.rate)
+	b.empty = max(b.empty, seconds)
 	want := m.stored([]reading{b})
 	f, from, ok := m.sharing()
 	if !ok {
@@ -749,7 +756,7 @@ func (m *machine) stepPause(r *rapid.T) {
 	if m.now >= from {
 		f = max(limiter.LowestShare, m.share(m.now)*limiter.Slower)
 	}
-	from = max(from, m.now+seconds*w.pauseRate/w.rate)
+	from = max(from, m.now+seconds)
 	m.expect("pause", want)
 	if seconds == 0 {
 		return

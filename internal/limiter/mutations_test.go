@@ -59,6 +59,11 @@ var mutations = []mutation{
 		"TestLostKeys",
 	},
 	{
+		"a debt is kept in tokens of our own rate",
+		[]edit{{"store.lua", " * {{.Plain}} / rate{{.I}}", ""}, {"state.lua", "math.min(0, t{{.I}}) / {{.Plain}}", "math.min(0, t{{.I}}) / rate{{.I}}"}},
+		"TestAPlainLimitBeside",
+	},
+	{
 		"unused slots go back into the bucket",
 		[]edit{{"dispatch.go", "l.unused.cost += s.cost", "l.unused.cost += s.cost\n\tgo l.rdb.IncrByFloat(context.Background(), l.keys[0], float64(s.cost))"}},
 		"TestCancelledCallers",

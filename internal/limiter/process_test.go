@@ -271,8 +271,8 @@ func TestPauseOfOneProcessHoldsAll(t *testing.T) {
 	t.Logf("%d slots in the pause, %d after it", during, len(after))
 }
 
-// pauseBegan returns when Redis learnt of a pause. The share is that of the
-// time when the bucket is at zero again.
+// pauseBegan returns when Redis learnt of a pause. The share is that of its
+// end.
 func (f *fleet) pauseBegan(d time.Duration) int64 {
 	f.t.Helper()
 	text, err := f.rdb.Get(context.Background(), f.key("share")).Result()
@@ -283,9 +283,7 @@ func (f *fleet) pauseBegan(d time.Duration) int64 {
 	if _, err := fmt.Sscan(text, &share, &from); err != nil {
 		f.t.Fatal(err)
 	}
-	w := f.order.Windows[0]
-	_, rate := f.bucket()
-	return int64(1e6 * (from - d.Seconds()*max(rate, float64(w.Limit)/w.Length.Seconds())/rate))
+	return int64(1e6 * (from - d.Seconds()))
 }
 
 // pythonReads returns the time and what somebody who refills by the plain

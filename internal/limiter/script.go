@@ -49,14 +49,15 @@ func newScripts(windows []window, o Options) scripts {
 
 // luaWindow is a window as the templates see it. Numbers are Lua literals.
 type luaWindow struct {
-	I                             int // from 1
-	Tokens, Last                  int // in KEYS and in what was held
-	Bucket, Exact, Day, Long      bool
-	Rate, Capacity, Cold, Deepest string
-	Limit, Reserve                int
-	Span                          string
-	SeenKey, ListKey              string
-	Seen                          int
+	I                        int // from 1
+	Tokens, Last             int // in KEYS and in what was held
+	Bucket, Exact, Day, Long bool
+	Rate, Plain              string
+	Capacity, Cold, Deepest  string
+	Limit, Reserve           int
+	Span                     string
+	SeenKey, ListKey         string
+	Seen                     int
 }
 
 // program is what the templates see.
@@ -70,8 +71,7 @@ type program struct {
 	HorizonSeconds, Guard, LongestPause string
 	LongestLine                         string
 	Slower, LowestShare, Recovery       string
-	PauseRate, FirstRate                string
-	Rate, Capacity, Deepest             string // of the only window
+	Rate, Plain, Capacity, Deepest      string // of the only window
 }
 
 // source returns the text of one script for the windows; own is the number of
@@ -90,14 +90,12 @@ func source(all *template.Template, name string, windows []window, o Options, ow
 }
 
 func newProgram(windows []window, o Options, own int) program {
-	first := windows[0]
 	p := program{
 		Own: own, Clock: o.clock,
 		ShareKey: o.keys.Extension("share"), LineKey: o.keys.Extension("line."),
 		HorizonSeconds: seconds(o.Horizon), Guard: seconds(guard),
 		LongestPause: seconds(maxPause), LongestLine: seconds(longestLine),
 		Slower: number(slower), LowestShare: number(lowestShare), Recovery: number(recovery),
-		PauseRate: number(first.pauseRate()), FirstRate: number(first.rate),
 	}
 	if o.Trace > 0 {
 		p.Trace, p.TraceNow = trace(o.keys, o.Trace, "now + delay"), trace(o.keys, o.Trace, "now")
@@ -115,7 +113,8 @@ func newProgram(windows []window, o Options, own int) program {
 		}
 	}
 	only := p.Windows[0]
-	p.Fast, p.Rate, p.Capacity, p.Deepest = len(windows) == 1 && only.Bucket, only.Rate, only.Capacity, only.Deepest
+	p.Fast = len(windows) == 1 && only.Bucket
+	p.Rate, p.Plain, p.Capacity, p.Deepest = only.Rate, only.Plain, only.Capacity, only.Deepest
 	return p
 }
 
@@ -123,8 +122,8 @@ func newLuaWindow(i int, w window, o Options) luaWindow {
 	return luaWindow{
 		I: i + 1, Tokens: 2*i + 1, Last: 2*i + 2,
 		Bucket: w.Daily == nil && !w.Exact, Exact: w.Exact, Day: w.Daily != nil, Long: w.Exact && w.Length >= longWindow,
-		Rate: number(w.rate), Capacity: number(w.capacity),
-		Cold: number(-w.rate * o.Horizon.Seconds()), Deepest: number(-w.deepest(o.Horizon)),
+		Rate: number(w.rate), Plain: number(w.plain()), Capacity: number(w.capacity),
+		Cold: number(-w.plain() * o.Horizon.Seconds()), Deepest: number(-w.deepest(o.Horizon)),
 		Limit: w.Limit, Reserve: w.Reserve, Span: seconds(w.Length + w.Margin),
 		SeenKey: w.keys.Extension("seen"), ListKey: w.keys.Extension("calls"),
 	}

@@ -8,7 +8,10 @@ KEYS: for each window its tokens key and its last_refill key.
 ARGV: what the script itself takes, then for each exact window one value and
 for each day as many as day() reads.
 
-Afterwards bucket i has t<i>, its tokens as of the time l<i>, and rate<i>. An
+Afterwards bucket i has t<i>, its tokens as of the time l<i>, and rate<i>. What
+it owes is kept as the tokens that the plain limit refills until then: who knows
+the limit alone refills them faster than rate<i> does, and must not find the
+debt paid before its last slot has passed. An
 exact window has the length w<i>, and known<i> is below zero while nobody knows
 its calls. The tokens of a day are nil while nobody knows them; it also has
 reset<i>, the newest that has passed, and closes<i>, the next one. unread is the
@@ -102,15 +105,21 @@ local rate{{.I}} = {{.Rate}} * share({{if gt .I 1}}math.max(from, l{{.I}}){{else
 -- burst twice.
 t{{.I}} = t{{.I}} or {{.Cold}}
 if t{{.I}} < {{.Deepest}} then t{{.I}}, changed = {{.Deepest}}, true end
--- A clock that stepped back gives no credit.
-if l{{.I}} <= now then
-  t{{.I}}, l{{.I}} = t{{.I}} + (now - l{{.I}}) * rate{{.I}}, now
-elseif l{{.I}} > now + 1 then
-  l{{.I}}, changed = now, true
+do
+  -- The seconds since nothing has been owed.
+  local idle = math.min(0, t{{.I}}) / {{.Plain}}
+  -- A clock that stepped back gives no credit.
+  if l{{.I}} <= now then
+    idle = idle + (now - l{{.I}})
+    t{{.I}}, l{{.I}} = math.max(0, t{{.I}}) + math.max(0, idle) * rate{{.I}}, now
+  elseif l{{.I}} > now + 1 then
+    l{{.I}}, changed = now, true
+  end
+  if t{{.I}} > {{.Capacity}} then t{{.I}} = {{.Capacity}} end
+  -- Slots ahead are as far apart as their tokens will come.
+  rate{{.I}} = {{.Rate}} * share({{if gt .I 1}}math.max(from, l{{.I}}){{else}}l{{.I}}{{end}})
+  if idle < 0 then t{{.I}} = idle * rate{{.I}} end
 end
-if t{{.I}} > {{.Capacity}} then t{{.I}} = {{.Capacity}} end
--- Slots ahead are as far apart as their tokens will come.
-rate{{.I}} = {{.Rate}} * share({{if gt .I 1}}math.max(from, l{{.I}}){{else}}l{{.I}}{{end}})
 {{else if .Exact}}
 local w{{.I}} = {{.Span}} / share(now)
 -- known{{.I}} is the number of calls to put on a new list; nil: the list is as

@@ -3,5 +3,6 @@
 -- own tostring keeps 14, a fraction of a millisecond, which adds up.
 local function store()
   call('MSET'{{range .Windows}},
-    KEYS[{{.Tokens}}], {{if .Exact}}mirror{{.I}}, KEYS[{{.Last}}], now, '{{.SeenKey}}', now{{else}}t{{.I}}, KEYS[{{.Last}}], l{{.I}}{{end}}{{end}})
+    KEYS[{{.Tokens}}], {{if .Exact}}mirror{{.I}}, KEYS[{{.Last}}], now, '{{.SeenKey}}', now{{else}}
+    {{- if .Bucket}}math.max(0, t{{.I}}) + math.min(0, t{{.I}}) * {{.Plain}} / rate{{.I}}{{else}}t{{.I}}{{end}}, KEYS[{{.Last}}], l{{.I}}{{end}}{{end}})
 end

@@ -120,18 +120,19 @@ func (w window) mostCost(c Class) int {
 	return w.Limit - reserve
 }
 
-// pauseRate is what a reader who refills by the plain limit adds in a second.
-func (w window) pauseRate() float64 {
+// plain is what somebody who knows the limit alone refills in a second: no
+// less than the rate.
+func (w window) plain() float64 {
 	if w.Daily != nil {
 		return 0
 	}
 	return max(w.rate, float64(w.Limit)/w.Length.Seconds())
 }
 
-// deepest is more debt than pauses and slots can come to. What is deeper was
-// written by something else.
+// deepest is more debt than pauses and slots can come to, in tokens as they
+// are kept; see state.lua. What is deeper was written by something else.
 func (w window) deepest(horizon time.Duration) float64 {
-	return w.pauseRate()*maxPause.Seconds() + w.rate*horizon.Seconds() + w.capacity + maxOwed
+	return w.plain() * (maxPause.Seconds() + horizon.Seconds() + (w.capacity+maxOwed)/w.rate)
 }
 
 func newWindows(all []Window) ([]window, error) {

@@ -287,6 +287,7 @@ func TestTokensAreConserved(t *testing.T) {
 	rdb := patient(t, testenv.Redis(t))
 	window := limiter.Window{Name: "provider", Limit: 50, Length: time.Second, Burst: 5}
 	_, rate, _ := limiter.Bucket(window, limiter.DefaultHorizon)
+	owed := rate * window.Length.Seconds() / float64(window.Limit)
 	read := func() (tokens, last float64) {
 		texts := rdb.MGet(t.Context(), tokensKey, refillKey).Val()
 		for i, to := range []*float64{&tokens, &last} {
@@ -297,7 +298,7 @@ func TestTokensAreConserved(t *testing.T) {
 			}
 			*to = n
 		}
-		return tokens, last
+		return max(0, tokens) + min(0, tokens)*owed, last
 	}
 	rapid.Check(t, func(r *rapid.T) {
 		f := newFlow(t, rdb, time.Unix(1795380318, rapid.Int64Range(0, 999999).Draw(r, "micros")*1000), window)
@@ -339,6 +340,37 @@ func TestAPlainWriterSharesTheBucket(t *testing.T) {
 			f.take(limiter.Question{N: rapid.IntRange(1, 4).Draw(r, "n"), Cost: rapid.IntRange(1, 5).Draw(r, "cost")})
 		}
 		f.check(r, false)
+	})
+}
+
+// A caller that refills by the plain limit, faster than the bucket is, never
+// comes close to a slot that was promised before: no window gets too much.
+func TestAPlainLimitBesideTheBucket(t *testing.T) {
+	t.Parallel()
+	rdb := patient(t, testenv.Redis(t))
+	rapid.Check(t, func(r *rapid.T) {
+		window := limiter.Window{
+			Name: "provider", Limit: rapid.IntRange(1, 60).Draw(r, "limit"), Length: time.Second,
+			Margin: time.Duration(rapid.SampledFrom([]int64{-1, 20, 200, 3000}).Draw(r, "margin")) * time.Millisecond,
+		}
+		f := newFlow(t, rdb, time.Unix(1795380318, 0), window)
+		plain := newModelWindow(window)
+		plain.rate = float64(window.Limit) / window.Length.Seconds()
+		for range 200 {
+			f.clock.advance(time.Duration(rapid.SampledFrom([]int64{0, 1e3, 2e4, 1e5, 5e5}).Draw(r, "think")) * time.Microsecond)
+			if rapid.IntRange(0, 3).Draw(r, "plain") > 0 {
+				if acquirePlainly(t, rdb, plain, float64(f.clock.micros)/1e6) {
+					f.slots = append(f.slots, f.clock.micros)
+				}
+				continue
+			}
+			f.take(limiter.Question{N: rapid.IntRange(1, 20).Draw(r, "n"), Cost: 1})
+		}
+		slices.Sort(f.slots)
+		// The grain of the clock and of the slots.
+		if most := busiest(f.slots, window.Length-5*time.Microsecond); most > window.Limit {
+			r.Fatalf("%d calls in a window, the limit is %d", most, window.Limit)
+		}
 	})
 }
 
