@@ -23,6 +23,8 @@ const (
 	Quota
 	// NoData: the vendor answered that it has nothing for the request.
 	NoData
+	// NotReady: the vendor does not have it yet; try again later.
+	NotReady
 	// UnknownSymbol: the vendor does not know the symbol.
 	UnknownSymbol
 	// PremiumOnly: the key's plan does not hold what was asked.
@@ -46,6 +48,8 @@ func (k Kind) outcome() string {
 		return "quota"
 	case NoData:
 		return "no_data"
+	case NotReady:
+		return "not_ready"
 	case UnknownSymbol:
 		return "unknown_symbol"
 	case PremiumOnly:

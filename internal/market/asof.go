@@ -40,6 +40,7 @@ func byVersion(a, b *Fact) int {
 		cmp.Compare(rank(a), rank(b)),
 		cmp.Compare(a.Accession, b.Accession),
 		cmp.Compare(a.Value, b.Value),
+		cmp.Compare(a.Form, b.Form),
 	)
 }
 

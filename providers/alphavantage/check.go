@@ -61,7 +61,8 @@ func checkObject(head []byte) *providers.Error {
 }
 
 // look returns the first message of a document. hollow means that each object
-// and array in the document is empty.
+// and array in the document is empty, and that nothing but the symbol stands
+// beside them: an OVERVIEW is made of texts alone.
 func look(head []byte) (message *providers.Error, hollow bool, err error) {
 	dec := jsontext.NewDecoder(bytes.NewReader(head), jsontext.AllowDuplicateNames(true))
 	if _, err := dec.ReadToken(); err != nil {
@@ -84,8 +85,11 @@ func look(head []byte) (message *providers.Error, hollow bool, err error) {
 				text, err := jsontext.AppendUnquote(nil, value)
 				return classify(name, string(text)), false, err
 			}
+			hollow = hollow && strings.EqualFold(name, "symbol")
 		case jsontext.KindBeginObject, jsontext.KindBeginArray:
 			hollow = hollow && len(bytes.TrimSpace(value[1:len(value)-1])) == 0
+		default:
+			hollow = false
 		}
 	}
 	_, err = dec.ReadToken()

@@ -1,7 +1,10 @@
-// Package alphavantage reads daily bars from Alpha Vantage: one endpoint,
-// /query, for everything. It fails with status 200, so what an answer means is
-// read from its body first; see [Check]. Bars are raw: not adjusted for splits
-// or dividends.
+// Package alphavantage reads daily bars, key figures, earnings and balance
+// sheets from Alpha Vantage: one endpoint, /query, for everything. It fails with
+// status 200, so what an answer means is read from its body first; see [Check].
+// Bars are raw: not adjusted for splits or dividends.
+//
+// All figures but bars are those that the provider has today. It restates old
+// ones silently, so they say nothing about what was known before.
 package alphavantage
 
 import (
@@ -46,7 +49,8 @@ type Options struct {
 	// symbol and its end can be lost on a line's edge without a trace, so
 	// JSON is the safer choice.
 	CSV bool
-	// Source is the source of the series; "" means [Name].
+	// Source is the source of the series and of the figures; "" means
+	// [Name].
 	Source string
 	// Calendar says which days are sessions; nil means that of the NYSE.
 	Calendar *market.Calendar
@@ -122,19 +126,44 @@ func (c *Client) DailyBars(ctx context.Context, s market.Symbol, window market.R
 	return market.Series{Symbol: s, Source: c.o.Source, Bars: bars}, nil
 }
 
-// ask makes one call.
+// ask makes one call for bars.
 func (c *Client) ask(ctx context.Context, s market.Symbol, full bool) ([]market.Bar, error) {
 	asked := s.In(market.AlphaVantage)
-	req, err := c.request(ctx, asked, full)
-	if err != nil {
-		return nil, err
+	q := url.Values{
+		"function":   {"TIME_SERIES_DAILY"},
+		"symbol":     {asked},
+		"outputsize": {"compact"},
+		"datatype":   {"json"},
 	}
+	if full {
+		q.Set("outputsize", "full")
+	}
+	if c.o.CSV {
+		q.Set("datatype", "csv")
+	}
+	var bars []market.Bar
+	err := c.get(ctx, q, func(body io.Reader) (err error) {
+		bars, err = c.decode(body, asked, full)
+		return err
+	})
+	return bars, err
+}
+
+// get makes one call and hands the answer to read.
+func (c *Client) get(ctx context.Context, q url.Values, read func(io.Reader) error) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.query+"?"+q.Encode(), nil)
+	if err != nil {
+		// The error quotes the URL, and a wrong one can hold a password.
+		return &providers.Error{Provider: Name, Kind: providers.Rejected, Err: errors.New("the base URL is no URL")}
+	}
+	// An Accept that the provider cannot satisfy is answered by status 406.
+	req.Header.Set("Accept", "*/*")
 	resp, err := c.hc.Do(req)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = resp.Body.Close() }() // all of it that counts is read by then
-	return c.decode(resp.Body, asked, full)
+	return read(resp.Body)
 }
 
 // reaches refuses the newest 100 sessions as an answer to a window that ends
@@ -167,29 +196,6 @@ func (c *Client) needsFull(window market.Range) (bool, error) {
 	return window.To < oldest, nil
 }
 
-func (c *Client) request(ctx context.Context, asked string, full bool) (*http.Request, error) {
-	q := url.Values{
-		"function":   {"TIME_SERIES_DAILY"},
-		"symbol":     {asked},
-		"outputsize": {"compact"},
-		"datatype":   {"json"},
-	}
-	if full {
-		q.Set("outputsize", "full")
-	}
-	if c.o.CSV {
-		q.Set("datatype", "csv")
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.query+"?"+q.Encode(), nil)
-	if err != nil {
-		// The error quotes the URL, and a wrong one can hold a password.
-		return nil, &providers.Error{Provider: Name, Kind: providers.Rejected, Err: errors.New("the base URL is no URL")}
-	}
-	// An Accept that the provider cannot satisfy is answered by status 406.
-	req.Header.Set("Accept", "*/*")
-	return req, nil
-}
-
 func (c *Client) decode(body io.Reader, asked string, full bool) ([]market.Bar, error) {
 	room := compactBars
 	if full {
@@ -197,13 +203,11 @@ func (c *Client) decode(body io.Reader, asked string, full bool) ([]market.Bar, 
 	}
 	read := &source{from: body}
 	bars, err := decode(read, c.o.CSV, asked, make([]market.Bar, 0, room))
-	switch {
-	case read.err != nil:
-		return nil, read.err
-	case err != nil:
-		return nil, &providers.Error{Provider: Name, Kind: providers.BadPayload, Err: err}
-	case len(bars) == 0:
-		return nil, &providers.Error{Provider: Name, Kind: providers.NoData, Err: errors.New("the answer holds no bars")}
+	if err == nil && len(bars) == 0 {
+		err = &emptyError{"the answer holds no bars"}
+	}
+	if err != nil {
+		return nil, read.fault(err)
 	}
 	ascend(bars)
 	return bars, nil

@@ -15,13 +15,8 @@ const csvHeader = "timestamp,open,high,low,close,volume"
 // decode appends to bars those of a daily answer, in the order in which they
 // come. A byte order mark before it is skipped.
 func decode(s *source, csv bool, asked string, bars []market.Bar) ([]market.Bar, error) {
-	var mark [3]byte
-	n, err := io.ReadFull(s, mark[:])
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	if err := s.skipMark(); err != nil {
 		return nil, err
-	}
-	if string(mark[:n]) != "\uFEFF" {
-		s.from = io.MultiReader(bytes.NewReader(mark[:n]), s.from)
 	}
 	if csv {
 		return decodeCSV(s, bars)

@@ -3,11 +3,14 @@ package alphavantage_test
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"strconv"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/providers/alphavantage"
 )
 
 // FuzzJSON compares what the stream decoder accepts with the general decoder
@@ -115,4 +118,95 @@ func checkBars(t *testing.T, bars []market.Bar) {
 			t.Fatalf("bar %+v", bar)
 		}
 	}
+}
+
+// FuzzOverview checks that what is accepted is what the general decoder of the
+// standard library finds, and that no error comes with data.
+func FuzzOverview(f *testing.F) {
+	for _, seed := range []string{
+		"", "{}", "null", sheet(), "\uFEFF" + sheet(`"PERatio": "1.5"`), sheet(`"PERatio": "-0"`, `"DividendYield": "0"`),
+		sheet(`"LatestQuarter": "2026-02-28"`, `"Beta": 1.5, "Officers": [{}]`, `"Note": null`), sheet(`"PER\u0061tio": "\u0031"`),
+		sheet(`"PERatio": "1"`, `"PERatio": "1"`), sheet(`"EVToEBITDA": "None"`)[:40], strings.Replace(sheet(), "BRK-B", "brk.b", 1),
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		row, err := answering(bytes.NewReader(body)).Overview(t.Context(), "BRK.B")
+		if err != nil {
+			if !row.Empty() || row.Details != nil {
+				t.Fatalf("%+v and %v", row, err)
+			}
+			return
+		}
+		var doc map[string]any
+		if err := json.Unmarshal(bytes.TrimPrefix(body, []byte("\uFEFF")), &doc); err != nil {
+			t.Fatalf("accepted what is no JSON: %v", err)
+		}
+		if row.Empty() || len(row.Details) > len(doc) {
+			t.Fatalf("%+v of %v", row, doc)
+		}
+		for name, field := range map[string]market.Field{"PERatio": market.PERatio, "DividendYield": market.DividendYield, "MarketCapitalization": market.MarketCap} {
+			text, _ := doc[name].(string)
+			v, err := strconv.ParseFloat(text, 64)
+			if got := row.Figures[field]; got.Known && (err != nil || v != got.Value || math.IsInf(v, 0)) {
+				t.Fatalf("%s = %v, the standard library finds %q", name, got.Value, text)
+			}
+		}
+		for name, text := range row.Details {
+			if len(text) > 2*500 || strings.ContainsFunc(name+text, unicode.IsControl) {
+				t.Fatalf("detail %q: %q", name, text)
+			}
+		}
+	})
+}
+
+// FuzzEarnings checks that rows are sound, whole and in order.
+func FuzzEarnings(f *testing.F) {
+	for _, seed := range []string{
+		"{}", earningsOf("", ""), earningsOf(years("2026-03-31 1", "2025-09-30 2"), years("2025-12-31 3", "2024-12-31 2")),
+		earningsOf(years("2025-12-31 1"), "{}"), earningsOf("", years("2025-12-31 1", "2025-12-31 1", "2025-09-30 None")),
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		e, err := answering(bytes.NewReader(body)).Earnings(t.Context(), "AAPL")
+		all, dropped := e.Annual(0)
+		if err != nil && len(e.Quarterly)+len(all)+dropped != 0 {
+			t.Fatalf("%+v and %v", e, err)
+		}
+		for i, q := range e.Quarterly {
+			if q.FiscalEnd <= 0 || i > 0 && q.FiscalEnd >= e.Quarterly[i-1].FiscalEnd || !q.EPS.Known && q.EPS.Value != 0 {
+				t.Fatalf("row %d of %+v", i, e.Quarterly)
+			}
+		}
+		for i, y := range all {
+			if i > 0 && y.FiscalEnd >= all[i-1].FiscalEnd {
+				t.Fatalf("year %d of %+v", i, all)
+			}
+		}
+		if growth := e.EarningsGrowth(); math.IsNaN(growth.Value) || growth.Known && growth.Period == 0 {
+			t.Fatalf("growth %+v", growth)
+		}
+	})
+}
+
+// FuzzBalanceSheet checks that a ratio is a number and comes from a report.
+func FuzzBalanceSheet(f *testing.F) {
+	for _, seed := range []string{
+		"{}", reportsOf("", ""), reportsOf(report("2025-12-31", "1", "2", "3"), report("2025-12-31", "1", "2", "3", `"shortLongTermDebtTotal": "4"`)),
+		reportsOf("", report("2025-12-31", "0", "0", "0", `"shortTermDebt": "4"`, `"longTermDebtNoncurrent": "-5"`)),
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		sheet, err := answering(bytes.NewReader(body)).BalanceSheet(t.Context(), "AAPL")
+		if err != nil && sheet != (alphavantage.BalanceSheet{}) {
+			t.Fatalf("%+v and %v", sheet, err)
+		}
+		for _, ratio := range sheet.Fundamentals().Figures {
+			if ratio.Known && (!(ratio.Value >= 0) || ratio.Period != sheet.Quarterly.FiscalEnd) {
+				t.Fatalf("ratio %+v of %+v", ratio, sheet)
+			}
+		}
+	})
 }

@@ -46,11 +46,8 @@ func decodeJSON(s *source, asked string, bars []market.Bar) ([]market.Bar, error
 			return nil, err
 		}
 	}
-	if err := expect(dec, jsontext.KindEndObject, "the answer"); err != nil {
+	if err := finish(dec); err != nil {
 		return nil, err
-	}
-	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("more after the end of the document")
 	}
 	if !meta || !series {
 		return nil, errors.New("no Meta Data or no Time Series (Daily)")
@@ -188,6 +185,21 @@ func expect(dec *jsontext.Decoder, want jsontext.Kind, where string) error {
 	return nil
 }
 
+// finish reads the end of the document's object and of the document.
+func finish(dec *jsontext.Decoder) error {
+	if err := expect(dec, jsontext.KindEndObject, "the answer"); err != nil {
+		return err
+	}
+	return nothingAfter(dec)
+}
+
+func nothingAfter(dec *jsontext.Decoder) error {
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return errors.New("more after the end of the document")
+	}
+	return nil
+}
+
 func once(seen *bool, name string) error {
 	if *seen {
 		return fmt.Errorf("%s occurs twice", name)
@@ -205,6 +217,8 @@ func malformed(err error) error {
 		return errLongValue
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return errCut
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return errors.New("a name occurs twice")
 	case errors.As(err, &syntax):
 		return fmt.Errorf("no JSON document: wrong at byte %d", syntax.ByteOffset)
 	}

@@ -18,7 +18,6 @@ import (
 
 	"github.com/alpha-oracle/worker/internal/bench"
 	"github.com/alpha-oracle/worker/internal/market"
-	"github.com/alpha-oracle/worker/providers/edgar"
 	"github.com/alpha-oracle/worker/providers/simulator"
 )
 
@@ -58,9 +57,9 @@ func TestFigureFacts(t *testing.T) { //nolint:paralleltest // what runs beside i
 		took []float64 // seconds, by round
 	}{
 		{name: "encoding/json, the whole structure", run: func() int { return standardFacts(t, doc) }},
-		{name: "edgar, what ratios need", run: count(edgar.Needed, plain)},
+		{name: "edgar, what ratios need", run: count(market.IsNeeded, plain)},
 		{name: "edgar, all facts", run: count(all, plain)},
-		{name: "edgar, what ratios need, from gzip", run: count(edgar.Needed, unzip)},
+		{name: "edgar, what ratios need, from gzip", run: count(market.IsNeeded, unzip)},
 		{name: "gzip alone", run: func() int {
 			n, _ := io.Copy(io.Discard, unzip())
 			return int(n)
@@ -88,7 +87,7 @@ func TestFigureFacts(t *testing.T) { //nolint:paralleltest // what runs beside i
 	bench.AtLeast(t, fmt.Sprintf("facts: reading %d MB", len(doc)>>20), rate(ours), 100, "MB/s")
 	bench.AtLeast(t, "facts: the same with its decompression", rate(unzipped), 100, "MB/s")
 	bench.AtLeast(t, "facts: times as fast as encoding/json", middle(ratios), 4, "x")
-	bench.AtMost(t, "facts: peak heap, what ratios need", peak(t, cik, doc, edgar.Needed), 32, "MiB")
+	bench.AtMost(t, "facts: peak heap, what ratios need", peak(t, cik, doc, market.IsNeeded), 32, "MiB")
 	bench.AtMost(t, "facts: peak heap, all facts", peak(t, cik, doc, all), 32, "MiB")
 	bench.Note(t, "facts: peak heap of encoding/json", standardPeak(t, doc), "MiB")
 }

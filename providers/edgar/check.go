@@ -30,7 +30,10 @@ func Check(status int, h http.Header, head []byte) *providers.Error {
 		e := found(providers.RateLimited, "blocked for going over the SEC's limit, which counts all programs at this address")
 		e.RetryAfter = blockTime
 		return e
-	case status == http.StatusNotFound && says("<code>nosuchkey</code>"):
+	case status == http.StatusNotFound && says("<code>nosuchkey</code>"),
+		// The store behind EDGAR says so of what it does not have to those
+		// who may not see its list.
+		status == http.StatusForbidden && says("<code>accessdenied</code>"):
 		return found(providers.NoData, "EDGAR has no such file")
 	case status == http.StatusNotFound:
 		return found(providers.BadPayload, "status 404 without the SEC's own words: is the base URL right?")

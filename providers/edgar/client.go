@@ -1,5 +1,8 @@
 // Package edgar asks EDGAR, the filing system of the SEC: which issuer stands
-// behind a symbol, and which figures an issuer has reported.
+// behind a symbol, which figures an issuer has reported, and what its insiders
+// have reported on Forms 3, 4 and 5. Those are found in the indexes of days and
+// quarters, see [Client.DailyIndex], and read in one call each, see
+// [Client.Filing].
 //
 // Two hosts answer: www.sec.gov with files, data.sec.gov with figures. They
 // need no key but a User-Agent that names a contact, see [Sign], and count the
@@ -82,15 +85,18 @@ func Sign(userAgent string) (func(*http.Request), error) {
 	return func(r *http.Request) { r.Header.Set("User-Agent", agent) }, nil
 }
 
-// get asks for a JSON document. The caller closes the body.
-func get(ctx context.Context, hc *http.Client, address string, header http.Header) (*http.Response, error) {
+// jsonType is what is asked for where there is a choice.
+const jsonType = "application/json"
+
+// get asks for a document. The caller closes the body.
+func get(ctx context.Context, hc *http.Client, address, accept string, header http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		// The error quotes the URL, and a wrong one can hold a password.
 		return nil, found(providers.Rejected, "the base URL is no URL")
 	}
 	req.Header = header
-	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Accept", accept)
 	return hc.Do(req)
 }
 
@@ -98,7 +104,7 @@ func get(ctx context.Context, hc *http.Client, address string, header http.Heade
 // says that it is JSON.
 func document(resp *http.Response) (*source, error) {
 	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if err != nil || kind != "application/json" {
+	if err != nil || kind != jsonType {
 		return nil, found(providers.BadPayload, "the answer does not say that it is JSON")
 	}
 	s := &source{from: bufio.NewReader(resp.Body)}

@@ -54,7 +54,7 @@ func read(t testing.TB, name string) []byte {
 
 func TestGoldenFacts(t *testing.T) {
 	t.Parallel()
-	facts, summary, err := decodeFacts(1234, bytes.NewReader(read(t, "companyfacts.json")), edgar.Needed)
+	facts, summary, err := decodeFacts(1234, bytes.NewReader(read(t, "companyfacts.json")), market.IsNeeded)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -328,7 +328,7 @@ func TestRecordedPayloads(t *testing.T) {
 		if err := json.Unmarshal(body, &doc); err != nil {
 			t.Fatal(err)
 		}
-		for kind, wanted := range map[string]func(string, string) bool{"needed": edgar.Needed, "all": all} {
+		for kind, wanted := range map[string]func(string, string) bool{"needed": market.IsNeeded, "all": all} {
 			facts, summary, err := decodeFacts(int(doc.cik(t)), bytes.NewReader(body), wanted)
 			if err != nil {
 				t.Fatalf("%s, %s: %v", filepath.Base(name), kind, err)

@@ -69,9 +69,9 @@ func (c *Client) facts(ctx context.Context, cik int, wanted func(taxonomy, conce
 	if cik <= 0 || int64(cik) > 9_999_999_999 {
 		return nil, found(providers.BadPayload, "an issuer's number has 1 to 10 digits and is not zero")
 	}
-	resp, err := get(ctx, c.data, fmt.Sprintf("%s/api/xbrl/companyfacts/CIK%010d.json", c.dataURL, cik), http.Header{})
+	resp, err := get(ctx, c.data, fmt.Sprintf("%s/api/xbrl/companyfacts/CIK%010d.json", c.dataURL, cik), jsonType, http.Header{})
 	if err != nil {
-		return nil, err
+		return nil, refused(err)
 	}
 	defer func() { _ = resp.Body.Close() }() // all of it that counts is read by then
 	s, err := document(resp)
@@ -86,6 +86,18 @@ func (c *Client) facts(ctx context.Context, cik int, wanted func(taxonomy, conce
 		return nil, found(providers.NoData, "no figures among those that are wanted")
 	}
 	return b, nil
+}
+
+// refused tells apart what is missing, which this host says by status 404, from
+// what is refused: of a file the store behind EDGAR says both by 403.
+func refused(err error) error {
+	var known *providers.Error
+	if errors.As(err, &known) && known.Status == http.StatusForbidden && known.Kind == providers.NoData {
+		e := *known
+		e.Kind = providers.Rejected
+		return &e
+	}
+	return err
 }
 
 // book holds an issuer's wanted facts, each in 32 bytes, until the document has
@@ -403,6 +415,10 @@ func parseAccession(value []byte) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	return accessionOf(s)
+}
+
+func accessionOf(s []byte) (uint64, error) {
 	malformed := errors.New("an accession number is not written as 0000320193-24-000123")
 	if len(s) != 20 || s[10] != '-' || s[13] != '-' {
 		return 0, malformed

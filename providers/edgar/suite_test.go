@@ -159,7 +159,7 @@ func TestFactsAreTheSimulators(t *testing.T) {
 	b := newRig(t, simulator.Config{EDGAR: simulator.EDGARConfig{Padding: 400_000}}, patient)
 	notPadding := func(_, concept string) bool { return !strings.HasPrefix(concept, "Padding") }
 	for _, s := range listed() {
-		for name, wanted := range map[string]func(string, string) bool{"needed": edgar.Needed, "all": notPadding} {
+		for name, wanted := range map[string]func(string, string) bool{"needed": market.IsNeeded, "all": notPadding} {
 			facts, summary, err := b.load(t.Context(), simulator.CIK(s), wanted)
 			if err != nil {
 				t.Fatal(err)
@@ -183,24 +183,24 @@ func TestFactsAreTheSimulators(t *testing.T) {
 // Every concept that is needed and simulated is found under its name.
 func TestNeededIsTheList(t *testing.T) {
 	t.Parallel()
-	seen := map[edgar.Measure]bool{}
+	seen := map[market.Measure]bool{}
 	names := map[string]bool{}
-	for _, c := range edgar.Concepts() {
-		if !edgar.Needed(c.Taxonomy, c.Name) || edgar.Needed("ifrs-full", c.Name) || names[c.Name] {
+	for _, c := range market.Concepts() {
+		if !market.IsNeeded(c.Taxonomy, c.Name) || market.IsNeeded("ifrs-full", c.Name) || names[c.Name] {
 			t.Errorf("%+v: not needed, or twice in the list", c)
 		}
 		seen[c.Measure], names[c.Name] = true, true
 	}
-	for _, m := range []edgar.Measure{
-		edgar.Assets, edgar.Liabilities, edgar.Equity, edgar.CurrentAssets, edgar.CurrentLiabilities, edgar.TotalDebt,
-		edgar.LongDebt, edgar.DebtDue, edgar.LongDebtDue, edgar.LongDebtAll, edgar.Borrowings, edgar.Cash, edgar.Shares, edgar.Revenue,
-		edgar.NetIncome, edgar.OperatingIncome, edgar.Depreciation, edgar.EPSDiluted, edgar.OperatingCashFlow, edgar.Dividends, edgar.DividendsPerShare,
+	for _, m := range []market.Measure{
+		market.Assets, market.Liabilities, market.Equity, market.CurrentAssets, market.CurrentLiabilities, market.TotalDebt,
+		market.LongDebt, market.DebtDue, market.LongDebtDue, market.LongDebtAll, market.Borrowings, market.Cash, market.Shares, market.Revenue,
+		market.NetIncome, market.OperatingIncome, market.Depreciation, market.EPSDiluted, market.OperatingCashFlow, market.Dividends, market.DividendsPerShare,
 	} {
 		if !seen[m] {
 			t.Errorf("no concept measures %s", m)
 		}
 	}
-	if edgar.Needed("us-gaap", "PaddingOfReport00001") || edgar.Needed("", "") {
+	if market.IsNeeded("us-gaap", "PaddingOfReport00001") || market.IsNeeded("", "") {
 		t.Error("what nobody needs is needed")
 	}
 }
@@ -226,6 +226,7 @@ func expected() map[simulator.Fault]expectation {
 		simulator.Maintenance:       {"provider_error", 2},
 		simulator.Forbidden:         once("provider_error"),
 		simulator.NoSuchKey:         once("no_data"),
+		simulator.AccessDenied:      once("provider_error"),
 		simulator.NotFoundPage:      once("bad_payload"),
 		simulator.HTML:              once("bad_payload"),
 		simulator.EmptyBody:         once("bad_payload"),
@@ -277,7 +278,7 @@ func testFault(t *testing.T, fault simulator.Fault, want expectation) {
 	b := newRig(t, simulator.Config{EDGAR: simulator.EDGARConfig{Padding: 200_000}}, timeout)
 	cik := simulator.CIK("AAPL")
 	b.sim.FaultEDGAR(cik, fault, -1)
-	facts, summary, err := b.load(t.Context(), cik, edgar.Needed)
+	facts, summary, err := b.load(t.Context(), cik, market.IsNeeded)
 	calls := len(b.sim.EDGARCalls())
 	if calls != b.budget.granted || want.calls != 0 && calls != want.calls {
 		t.Errorf("%d calls, %d permissions, want %d", calls, b.budget.granted, want.calls)
@@ -289,7 +290,7 @@ func testFault(t *testing.T, fault simulator.Fault, want expectation) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		right := served(cik, edgar.Needed)
+		right := served(cik, market.IsNeeded)
 		switch fault {
 		case simulator.RepeatedFacts:
 			if summary.Repeats != len(right) {
@@ -343,7 +344,7 @@ func TestTickerFaults(t *testing.T) {
 			if fault == simulator.SlowHeaders {
 				timeout = hasty
 			}
-			if fault == simulator.NoSuchKey {
+			if fault == simulator.NoSuchKey || fault == simulator.AccessDenied {
 				want.outcome = "bad_payload" // no symbol's fault
 			}
 			b := newRig(t, simulator.Config{}, timeout)
@@ -387,7 +388,7 @@ func TestTheLimitIsSeen(t *testing.T) {
 	b := newRig(t, simulator.Config{EDGAR: simulator.EDGARConfig{PerSecond: 2}}, patient)
 	cik := simulator.CIK("AAPL")
 	for i, want := range []string{"", "", "limit_note"} {
-		if _, _, err := b.load(t.Context(), cik, edgar.Needed); err != nil != (want != "") || err != nil && outcome(err) != want {
+		if _, _, err := b.load(t.Context(), cik, market.IsNeeded); err != nil != (want != "") || err != nil && outcome(err) != want {
 			t.Errorf("call %d: %v, want %q", i, err, want)
 		}
 	}

@@ -50,7 +50,7 @@ func (c *Client) Tickers(ctx context.Context, have Tickers) (Tickers, error) {
 }
 
 func (c *Client) tickers(ctx context.Context, have Tickers) (Tickers, error) {
-	resp, err := get(ctx, c.files, c.filesURL+"/files/company_tickers.json", have.condition())
+	resp, err := get(ctx, c.files, c.filesURL+"/files/company_tickers.json", jsonType, have.condition())
 	if notModified(resp, err) {
 		if resp != nil {
 			_ = resp.Body.Close() // it is empty
@@ -175,6 +175,10 @@ func parseCIK(value jsontext.Value) (int, error) {
 	if value.Kind() == jsontext.KindString {
 		digits = digits[1 : len(digits)-1]
 	}
+	return cikOf(digits)
+}
+
+func cikOf(digits []byte) (int, error) {
 	cik := 0
 	for _, c := range digits {
 		if c < '0' || c > '9' || len(digits) > 10 {

@@ -50,7 +50,7 @@ func (s *Server) adminRoutes() *http.ServeMux {
 		sendJSON(w, s.Report())
 	})
 	mux.HandleFunc("GET "+adminPrefix+"faults", func(w http.ResponseWriter, _ *http.Request) {
-		sendJSON(w, Faults())
+		sendJSON(w, allFaults())
 	})
 	mux.HandleFunc("POST "+adminPrefix+"faults", s.planFault)
 	mux.HandleFunc("POST "+adminPrefix+"reset", func(w http.ResponseWriter, _ *http.Request) {

@@ -25,8 +25,9 @@ type Call struct {
 	Function   string        `json:"function"`
 	OutputSize string        `json:"output_size"`
 	DataType   string        `json:"data_type"`
-	// Outcome is "bars", "fault:" and the planned fault's name, or the
-	// name of the fault that the call earned by itself, such as burst.
+	// Outcome is "bars" or the function in small letters, "fault:" and the
+	// planned fault's name, or the name of the fault that the call earned
+	// by itself, such as burst, and empty_object for a fund's reports.
 	Outcome string `json:"outcome"`
 }
 
@@ -134,5 +135,6 @@ func (s *Server) Reset() {
 	defer s.mu.Unlock()
 	s.log = callLog{}
 	s.edgar.calls = nil
+	s.finra.calls = nil
 	clear(s.faults)
 }

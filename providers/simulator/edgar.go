@@ -25,6 +25,12 @@ type EDGARConfig struct {
 	// Padding is the size in bytes that an issuer's document is filled up
 	// to, with concepts that nobody asks for.
 	Padding int
+	// Forms is the number of reports of insiders on each day on which the SEC
+	// takes filings, at most 99999; 0 means 20, below 0 none.
+	Forms int
+	// Foreign is the number of rows of each daily index that are about other
+	// issuers or other forms; 0 means 200, below 0 none.
+	Foreign int
 }
 
 // The faults of EDGAR that Alpha Vantage does not have. Those of the same name
@@ -39,6 +45,7 @@ const (
 	UndeclaredTool200 Fault = "undeclared_tool_200" // with status 200
 	Maintenance       Fault = "maintenance"         // a page, status 503
 	Forbidden         Fault = "forbidden"           // a page without a reason, status 403
+	AccessDenied      Fault = "access_denied"       // status 403 and XML
 	NoSuchKey         Fault = "no_such_key"         // status 404 and XML
 	NotFoundPage      Fault = "not_found_page"      // status 404 and HTML
 	WrongCIK          Fault = "wrong_cik"           // another issuer's number on the right figures
@@ -55,18 +62,24 @@ const (
 type EDGARCall struct {
 	At   time.Time `json:"at"`
 	Path string    `json:"path"`
-	// CIK is the issuer that was asked for; 0 for the ticker file.
-	CIK   int    `json:"cik"`
-	Agent string `json:"agent"`
-	// Outcome is "tickers", "not_modified", "facts", "fault:" and the
-	// planned fault's name, or the name of the fault that the call earned by
-	// itself, such as rate_threshold.
+	// CIK is the issuer that was asked for; 0 for the ticker file and an
+	// index.
+	CIK int `json:"cik"`
+	// Day is that of a daily index, Accession the number of a filing.
+	Day       market.Date `json:"day,omitzero"`
+	Accession string      `json:"accession,omitempty"`
+	Agent     string      `json:"agent"`
+	// Outcome is "tickers", "not_modified", "facts", "index", "filing",
+	// "fault:" and the planned fault's name, or the name of the fault that
+	// the call earned by itself, such as rate_threshold.
 	Outcome string `json:"outcome"`
 }
 
 const (
 	tickerPath = "/files/company_tickers.json"
 	factsPath  = "/api/xbrl/companyfacts/CIK"
+	// archivesPath is where indexes and filings are.
+	archivesPath = "/Archives/edgar/"
 )
 
 // edgarState is what the simulator's EDGAR knows. It is guarded by the
@@ -83,7 +96,9 @@ func newEDGAR(c EDGARConfig) edgarState {
 	return edgarState{issuers: issuers(c.Symbols)}
 }
 
-func isEDGAR(path string) bool { return path == tickerPath || strings.HasPrefix(path, factsPath) }
+func isEDGAR(path string) bool {
+	return path == tickerPath || strings.HasPrefix(path, factsPath) || strings.HasPrefix(path, archivesPath)
+}
 
 // edgarRoutes lets another process look at the calls and plan faults.
 func (s *Server) edgarRoutes(mux *http.ServeMux) {
@@ -91,12 +106,18 @@ func (s *Server) edgarRoutes(mux *http.ServeMux) {
 		sendJSON(w, append([]EDGARCall{}, s.EDGARCalls()...))
 	})
 	mux.HandleFunc("GET "+adminPrefix+"edgar/faults", func(w http.ResponseWriter, _ *http.Request) {
-		sendJSON(w, EDGARFaults())
+		names := slices.Concat(EDGARFaults(), IndexFaults(), FilingFaults())
+		slices.Sort(names)
+		sendJSON(w, slices.Compact(names))
 	})
 	mux.HandleFunc("POST "+adminPrefix+"edgar/faults", func(w http.ResponseWriter, r *http.Request) {
-		cik, err1 := strconv.Atoi(r.FormValue("cik"))
 		times, err2 := strconv.Atoi(r.FormValue("times"))
 		fault := Fault(r.FormValue("fault"))
+		if r.Form.Has("day") || r.Form.Has("accession") {
+			s.planFormFault(w, r, fault, times)
+			return
+		}
+		cik, err1 := strconv.Atoi(r.FormValue("cik"))
 		if err1 != nil || err2 != nil || times == 0 || edgarShapeOf(fault) == nil {
 			http.Error(w, "want cik (0 for any call), fault and times (-1 for all): the faults are "+
 				strings.Join(EDGARFaults(), ", "), http.StatusBadRequest)
@@ -129,15 +150,18 @@ func (s *Server) EDGARMaxInWindow(d time.Duration) int {
 	return most
 }
 
-// FaultEDGAR is [Server.Fault] for the calls about an issuer; 0 means any call,
-// also one for the ticker file.
+// FaultEDGAR is [Server.Fault] for the calls about an issuer's facts; 0 means any
+// call, also one for the ticker file, an index or a filing.
 func (s *Server) FaultEDGAR(cik int, f Fault, times int) {
-	if times == 0 || edgarShapeOf(f) == nil {
+	s.planEDGAR(edgarKey(cik), f, times, edgarShapes())
+}
+
+func (s *Server) planEDGAR(key market.Symbol, f Fault, times int, of []edgarShape) {
+	if times == 0 || shapeAmong(of, f) == nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := edgarKey(cik)
 	s.faults[key] = append(s.faults[key], planned{f, times})
 }
 
@@ -149,11 +173,16 @@ type edgarReply struct {
 	reply
 	cik int // 0: the ticker file
 	day market.Date
+	archived
 }
 
 func (s *Server) askEDGAR(w http.ResponseWriter, r *http.Request) {
 	a := edgarReply{reply: reply{s: s, w: w, r: r}}
-	if r.URL.Path != tickerPath {
+	switch {
+	case strings.HasPrefix(r.URL.Path, archivesPath):
+		a.archived = parseArchived(s.c.EDGAR.withDefaults(), r.URL.Path)
+		a.cik = a.of
+	case r.URL.Path != tickerPath:
 		digits := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, factsPath), ".json")
 		a.cik, _ = strconv.Atoi(digits)
 		if len(digits) != 10 {
@@ -177,7 +206,7 @@ func (s *Server) admitEDGAR(a *edgarReply) func(edgarReply) {
 		s.edgar.calls = slices.Delete(s.edgar.calls, 0, maxCalls/2)
 	}
 	s.edgar.calls = append(s.edgar.calls, EDGARCall{
-		At: a.now, Path: a.r.URL.Path, CIK: a.cik, Agent: a.r.UserAgent(), Outcome: outcome,
+		At: a.now, Path: a.r.URL.Path, CIK: a.cik, Day: a.indexDay, Accession: a.accession, Agent: a.r.UserAgent(), Outcome: outcome,
 	})
 	return serve
 }
@@ -190,18 +219,20 @@ func (s *Server) decideEDGAR(a *edgarReply) (outcome string, serve func(edgarRep
 	case !strings.Contains(a.r.UserAgent(), "@"):
 		return earned(UndeclaredTool)
 	}
-	if f, ok := s.takeEDGARFault(a.cik); ok {
-		return "fault:" + string(f), edgarShapeOf(f)
+	if f, ok := s.takeEDGARFault(a); ok {
+		return "fault:" + string(f), shapeAmong(a.shapes(), f)
 	}
 	switch {
+	case a.what != "":
+		return a.decide()
 	case a.cik == 0 && a.hasTickers():
 		return "not_modified", func(a edgarReply) { a.w.WriteHeader(http.StatusNotModified) }
 	case a.cik == 0:
-		return "tickers", func(a edgarReply) { a.sendJSON(a.body()) }
+		return "tickers", func(a edgarReply) { a.sendRight(a.body()) }
 	case !slices.ContainsFunc(s.edgar.issuers, func(is issuer) bool { return is.cik == a.cik }):
 		return earned(NoSuchKey)
 	}
-	return "facts", func(a edgarReply) { a.sendJSON(a.body()) }
+	return "facts", func(a edgarReply) { a.sendRight(a.body()) }
 }
 
 // edgarOver counts a call that arrives at now.
@@ -218,20 +249,36 @@ func (s *Server) edgarOver(now time.Time) bool {
 	return true
 }
 
-func (s *Server) takeEDGARFault(cik int) (Fault, bool) {
-	key := edgarKey(cik)
-	if len(s.faults[key]) == 0 {
-		key = edgarKey(0)
+// takeEDGARFault looks at the plans for what is asked for, then at those for
+// any call. A fault that the document cannot have waits for one that can.
+func (s *Server) takeEDGARFault(a *edgarReply) (Fault, bool) {
+	for _, key := range append(a.faultKeys(), edgarKey(0)) {
+		plans := s.faults[key]
+		if len(plans) == 0 || shapeAmong(a.shapes(), plans[0].fault) == nil {
+			continue
+		}
+		f := plans[0].fault
+		if plans[0].times--; plans[0].times == 0 {
+			s.faults[key] = plans[1:]
+		}
+		return f, true
 	}
-	plans := s.faults[key]
-	if len(plans) == 0 {
-		return "", false
+	return "", false
+}
+
+func (a *edgarReply) faultKeys() []market.Symbol {
+	if a.what == "" {
+		return []market.Symbol{edgarKey(a.cik)}
 	}
-	f := plans[0].fault
-	if plans[0].times--; plans[0].times == 0 {
-		s.faults[key] = plans[1:]
+	return a.archived.faultKeys()
+}
+
+// shapes are the faults that the document can have.
+func (a *edgarReply) shapes() []edgarShape {
+	if a.what == "" {
+		return edgarShapes()
 	}
-	return f, true
+	return a.archived.shapes()
 }
 
 // tickerDate is when the ticker file was last changed.
@@ -254,7 +301,10 @@ func (a edgarReply) tag() string {
 
 // body is the right answer.
 func (a edgarReply) body() []byte {
-	if a.cik == 0 {
+	switch {
+	case a.what != "":
+		return a.archived.text(a.now)
+	case a.cik == 0:
 		return tickerFile(a.s.edgar.issuers, false)
 	}
 	return a.dossier().json(a.cik, a.day)
@@ -270,14 +320,26 @@ func (a edgarReply) dossier() *dossier {
 	return d
 }
 
-func (a edgarReply) sendJSON(body []byte) {
+// contentType is that of the right answer.
+func (a edgarReply) contentType() string {
+	if a.what != "" {
+		return "text/plain"
+	}
+	return "application/json"
+}
+
+func (a edgarReply) sendRight(body []byte) {
+	if a.what != "" {
+		a.sendAs(http.StatusOK, a.contentType(), body)
+		return
+	}
 	if a.cik == 0 {
 		a.w.Header().Set("ETag", a.tag())
 		a.w.Header().Set("Last-Modified", tickerDate)
 	} else {
 		a.w.Header().Set("Cache-Control", "no-store")
 	}
-	a.sendAs(http.StatusOK, "application/json", body)
+	a.sendAs(http.StatusOK, a.contentType(), body)
 }
 
 // sendAs sends a body as the SEC's servers do, compressed if the caller can
@@ -300,7 +362,7 @@ type edgarShape struct {
 	serve func(edgarReply)
 }
 
-// EDGARFaults returns the names of all faults of EDGAR.
+// EDGARFaults returns the names of all faults of EDGAR's ticker file and facts.
 func EDGARFaults() []string {
 	var names []string
 	for _, s := range edgarShapes() {
@@ -309,8 +371,10 @@ func EDGARFaults() []string {
 	return names
 }
 
-func edgarShapeOf(f Fault) func(edgarReply) {
-	for _, s := range edgarShapes() {
+func edgarShapeOf(f Fault) func(edgarReply) { return shapeAmong(edgarShapes(), f) }
+
+func shapeAmong(of []edgarShape, f Fault) func(edgarReply) {
+	for _, s := range of {
 		if s.fault == f {
 			return s.serve
 		}
@@ -344,29 +408,33 @@ func edgarPages() []edgarShape {
 			a.sendAs(http.StatusNotFound, "application/xml", []byte("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"+
 				"<Error><Code>NoSuchKey</Code><Message>No such object.</Message></Error>"))
 		}},
+		{AccessDenied, func(a edgarReply) {
+			a.sendAs(http.StatusForbidden, "application/xml", []byte("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"+
+				"<Error><Code>AccessDenied</Code><Message>Not for you.</Message></Error>"))
+		}},
 	}
 }
 
 func edgarForms() []edgarShape {
 	document := func(f Fault, text string) edgarShape {
-		return edgarShape{f, func(a edgarReply) { a.sendJSON([]byte(text)) }}
+		return edgarShape{f, func(a edgarReply) { a.sendRight([]byte(text)) }}
 	}
 	return []edgarShape{
 		document(EmptyBody, ""),
 		document(EmptyObject, "{}"),
 		document(EmptyArray, "[]"),
 		{WrongContentType, func(a edgarReply) { a.sendAs(http.StatusOK, "text/plain", a.body()) }},
-		{BadUTF8, func(a edgarReply) { a.sendJSON(bytes.Replace(a.body(), []byte("Issuer"), []byte("Iss\xff\xfer"), 1)) }},
-		{Trailing, func(a edgarReply) { a.sendJSON(append(a.body(), "{}\n"...)) }},
+		{BadUTF8, func(a edgarReply) { a.sendRight(bytes.Replace(a.body(), []byte("Issuer"), []byte("Iss\xff\xfer"), 1)) }},
+		{Trailing, func(a edgarReply) { a.sendRight(append(a.body(), "{}\n"...)) }},
 	}
 }
 
 func edgarWays() []edgarShape {
-	const json = "Content-Type: application/json\r\n"
+	head := func(a edgarReply) string { return "Content-Type: " + a.contentType() + "\r\n" }
 	cut := func(f Fault, header string) edgarShape {
 		return edgarShape{f, func(a edgarReply) {
 			body := a.body()
-			a.raw(json+header, len(body), body[:len(body)*2/3])
+			a.raw(head(a)+header, len(body), body[:len(body)*2/3])
 		}}
 	}
 	return []edgarShape{
@@ -374,17 +442,17 @@ func edgarWays() []edgarShape {
 		cut(TruncatedClose, ""),
 		{TruncatedGzip, func(a edgarReply) {
 			zipped := zip(a.body())
-			a.raw(json+"Content-Encoding: gzip\r\n", 0, zipped[:len(zipped)*2/3])
+			a.raw(head(a)+"Content-Encoding: gzip\r\n", 0, zipped[:len(zipped)*2/3])
 		}},
 		{Reset, func(a edgarReply) {
 			body := a.body()
-			a.w.Header().Set("Content-Type", "application/json")
+			a.w.Header().Set("Content-Type", a.contentType())
 			_, _ = a.w.Write(body[:len(body)/2])
 			a.reset()
 		}},
 		{SlowHeaders, func(a edgarReply) { <-a.r.Context().Done() }},
 		{GzipBomb, func(a edgarReply) {
-			a.w.Header().Set("Content-Type", "application/json")
+			a.w.Header().Set("Content-Type", a.contentType())
 			a.bomb()
 		}},
 		{RedirectElsewhere, func(a edgarReply) { http.Redirect(a.w, a.r, a.s.c.Elsewhere+a.r.URL.Path, http.StatusFound) }},
@@ -397,7 +465,7 @@ func edgarValues() []edgarShape {
 		return edgarShape{f, func(a edgarReply) {
 			d := a.dossier()
 			change(d)
-			a.sendJSON(d.json(a.cik, a.day))
+			a.sendRight(d.json(a.cik, a.day))
 		}}
 	}
 	return []edgarShape{
@@ -422,6 +490,6 @@ func edgarValues() []edgarShape {
 			twin.Value++
 			d.facts = slices.Insert(d.facts, 1, twin)
 		}),
-		{DisputedTickers, func(a edgarReply) { a.sendJSON(tickerFile(a.s.edgar.issuers, true)) }},
+		{DisputedTickers, func(a edgarReply) { a.sendRight(tickerFile(a.s.edgar.issuers, true)) }},
 	}
 }

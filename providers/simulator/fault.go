@@ -104,7 +104,7 @@ func shapes() []shape {
 	return slices.Concat(messages(), empties(), forms(), ways(), values())
 }
 
-// Faults returns the names of all faults.
+// Faults returns the names of all faults of the daily bars; see [FaultsOf].
 func Faults() []string {
 	var names []string
 	for _, s := range shapes() {
@@ -115,8 +115,8 @@ func Faults() []string {
 
 // ParseFault returns the fault of a name.
 func ParseFault(name string) (Fault, error) {
-	if shapeOf(Fault(name)) == nil {
-		return "", fmt.Errorf("fault %q: want one of %s", name, strings.Join(Faults(), ", "))
+	if names := allFaults(); !slices.Contains(names, name) {
+		return "", fmt.Errorf("fault %q: want one of %s", name, strings.Join(names, ", "))
 	}
 	return Fault(name), nil
 }
@@ -139,9 +139,10 @@ type planned struct {
 // Fault plans f for the next calls for symbol, "" meaning any symbol, after
 // the faults that are planned already: times calls, or all if times is below
 // 0. A call above a limit gets the limit's message and uses up no fault. A
-// symbol's own faults come before those of any symbol.
+// symbol's own faults come before those of any symbol. A fault waits for a call
+// of a function that has it; see [FaultsOf].
 func (s *Server) Fault(symbol market.Symbol, f Fault, times int) {
-	if times == 0 || shapeOf(f) == nil {
+	if _, err := ParseFault(string(f)); err != nil || times == 0 {
 		return
 	}
 	s.mu.Lock()
@@ -149,15 +150,16 @@ func (s *Server) Fault(symbol market.Symbol, f Fault, times int) {
 	s.faults[symbol] = append(s.faults[symbol], planned{f, times})
 }
 
-func (s *Server) takeFault(symbol market.Symbol) (Fault, bool) {
-	for _, of := range [...]market.Symbol{symbol, ""} {
+func (s *Server) takeFault(q *question) (Fault, bool) {
+	for _, of := range [...]market.Symbol{q.symbol, ""} {
 		plans := s.faults[of]
-		if len(plans) == 0 {
+		i := slices.IndexFunc(plans, func(p planned) bool { return q.shapeOf(p.fault) != nil })
+		if i < 0 {
 			continue
 		}
-		f := plans[0].fault
-		if plans[0].times--; plans[0].times == 0 {
-			s.faults[of] = plans[1:]
+		f := plans[i].fault
+		if plans[i].times--; plans[i].times == 0 {
+			s.faults[of] = slices.Delete(plans, i, i+1)
 		}
 		return f, true
 	}
@@ -231,7 +233,10 @@ func forms() []shape {
 
 // body is the right answer.
 func (a reply) body() []byte {
-	if a.csv {
+	switch {
+	case isStatement(a.function):
+		return a.statement().json()
+	case a.csv:
 		return a.sheet().csv()
 	}
 	return a.sheet().json()

@@ -1,10 +1,12 @@
 // Package simulator is a vendor without a network: an http.Handler that
-// speaks the wire formats of Alpha Vantage's daily bars and of EDGAR's ticker
-// file and company facts, keeps their quotas, misbehaves on request and
-// remembers every call.
+// speaks the wire formats of Alpha Vantage's daily bars, overviews, earnings and
+// balance sheets, of EDGAR's ticker file,
+// company facts, indexes and reports of insiders and of FINRA's short interest, keeps their quotas,
+// misbehaves on request and remembers every call.
 //
-// The data are pure functions, [Bar] of symbol and date, [Facts] of issuer and
-// day, so whatever a program stores can be checked against them. A test that
+// The data are pure functions, [Bar], [Overview], [Earnings] and [Balances] of
+// symbol and date, [Facts] of issuer and
+// day, [Forms] of a day, [ShortInterest] of symbol and settlement date, so whatever a program stores can be checked against them. A test that
 // drives a program through the simulator ends with a look at
 // [Server.Violations].
 package simulator
@@ -34,9 +36,11 @@ type Config struct {
 	PerSecond, PerMinute, PerDay int
 	// Premium allows outputsize=full.
 	Premium bool
-	// Through is the newest session served; 0 means the last one that has
-	// closed at Now.
+	// Through is the newest session served, and the day on which reports are
+	// as they come; 0 means the last one that has closed at Now.
 	Through market.Date
+	// Funds are symbols without reports, besides SPY, QQQ, IVV and VOO.
+	Funds []market.Symbol
 	// Latency passes before each answer.
 	Latency time.Duration
 	// Elsewhere is where the fault redirect_elsewhere points, such as
@@ -44,6 +48,8 @@ type Config struct {
 	Elsewhere string
 	// EDGAR is what the simulator's EDGAR holds.
 	EDGAR EDGARConfig
+	// FINRA is what the simulator's FINRA holds.
+	FINRA FINRAConfig
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -58,6 +64,7 @@ type Server struct {
 	log    callLog
 	faults map[market.Symbol][]planned
 	edgar  edgarState
+	finra  finraState
 }
 
 // New returns a simulator. It serves /query, EDGAR's paths and, for other
@@ -73,7 +80,10 @@ type Server struct {
 //
 //	GET  /_simulator/edgar/calls
 //	GET  /_simulator/edgar/faults
-//	POST /_simulator/edgar/faults   ?cik=320193&fault=html&times=1
+//	POST /_simulator/edgar/faults   ?cik=320193&fault=html&times=1, with day=2026-03-12 or accession= in place of cik
+//
+// and for FINRA, with settlement=2026-02-27 in place of cik, under
+// /_simulator/finra/.
 func New(c Config) *Server {
 	if c.Now == nil {
 		c.Now = time.Now
@@ -91,6 +101,7 @@ func New(c Config) *Server {
 	}
 	s.admin = s.adminRoutes()
 	s.edgarRoutes(s.admin)
+	s.finraRoutes(s.admin)
 	return s
 }
 
@@ -103,6 +114,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.query(w, r)
 	case isEDGAR(r.URL.Path):
 		s.askEDGAR(w, r)
+	case isFINRA(r.URL.Path):
+		s.askFINRA(w, r)
 	default:
 		http.NotFound(w, r)
 	}
@@ -171,11 +184,14 @@ func (s *Server) decide(q *question) (outcome string, serve func(reply)) {
 	if over := s.log.over(s.c, q.now); over != "" {
 		return string(over), shapeOf(over)
 	}
-	if f, ok := s.takeFault(q.symbol); ok {
-		return "fault:" + string(f), shapeOf(f)
+	if f, ok := s.takeFault(q); ok {
+		return "fault:" + string(f), q.shapeOf(f)
 	}
 	if f := s.complaint(q); f != "" {
 		return string(f), shapeOf(f)
+	}
+	if isStatement(q.function) {
+		return strings.ToLower(q.function), reply.report
 	}
 	return "bars", reply.bars
 }
@@ -185,6 +201,10 @@ func (s *Server) complaint(q *question) Fault {
 	switch {
 	case q.key == "" || s.c.Key != "" && q.key != s.c.Key:
 		return BadKey
+	case isStatement(q.function) && s.c.isFund(q.symbol):
+		return EmptyObject
+	case isStatement(q.function):
+		return ""
 	case q.function != "TIME_SERIES_DAILY":
 		return BadFunction
 	case q.symbol == "":

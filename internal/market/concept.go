@@ -1,4 +1,4 @@
-package edgar
+package market
 
 import "sync"
 
@@ -116,6 +116,5 @@ var conceptNames = sync.OnceValue(func() map[string]map[string]bool {
 	return byTaxonomy
 })
 
-// Needed reports whether a concept is one of [Concepts]. It is the wanted of
-// [Client.Facts] for those who compute ratios.
-func Needed(taxonomy, concept string) bool { return conceptNames()[taxonomy][concept] }
+// IsNeeded reports whether a concept is one of [Concepts].
+func IsNeeded(taxonomy, concept string) bool { return conceptNames()[taxonomy][concept] }
