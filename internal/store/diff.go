@@ -77,8 +77,9 @@ func (d *Diff) correct(date market.Date, field string, was, is float64, hadOld b
 	}
 }
 
-// maxDate is 9999-12-31, the last date of four digits.
-const maxDate market.Date = 3652059
+// LastDate is 9999-12-31, the last date of four digits and the last that a store
+// can hold.
+const LastDate market.Date = 3652059
 
 // Check refuses a series that no store can hold as it is: without a symbol or
 // bars, with dates that do not ascend, or with a value that is no number. An
@@ -93,7 +94,7 @@ func Check(series market.Series) error {
 	}
 	var last market.Date
 	for _, bar := range series.Bars {
-		if bar.Date <= last || bar.Date > maxDate {
+		if bar.Date <= last || bar.Date > LastDate {
 			return fmt.Errorf("bar of %s after %s: dates must ascend, one bar a date", bar.Date, last)
 		}
 		last = bar.Date

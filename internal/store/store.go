@@ -41,8 +41,8 @@ func (e *HeldError) Error() string {
 	return fmt.Sprintf("%s %s is being run by %s since %s", e.Job, e.Period, e.Owner, e.Since.UTC().Format(time.RFC3339))
 }
 
-// DB is a store of bars and of the ledger behind them. It is safe for
-// concurrent use.
+// DB is a store of bars, fundamentals and facts, and of the ledger behind them.
+// It is safe for concurrent use.
 type DB interface {
 	// Migrate brings the schema up to this program's version. Several
 	// processes may do it at once. Tables that alpha-oracle made are
@@ -85,8 +85,23 @@ type DB interface {
 	// Bars returns the stored bars of a symbol in ascending order. Source
 	// is that of the newest bar.
 	Bars(ctx context.Context, symbol market.Symbol, window market.Range) (market.Series, error)
-	// Corrections returns the newest corrections of a symbol's bars first,
-	// at most limit of them.
+	// Facts returns all versions of a symbol's facts, in the order of
+	// [market.AsOf] and, of one figure, in that of their filing days.
+	Facts(ctx context.Context, symbol market.Symbol) ([]market.Fact, error)
+	// FactsAsOf calls each for the facts that were known at the end of day,
+	// in ascending order of the symbols and for each symbol in the order of
+	// [market.AsOf], with the same result. No symbols, or no concepts, means
+	// all of them. Each symbol is read by itself and in one piece before the
+	// first of its facts is handed over, so each may take its time. An
+	// error of each ends it and is returned.
+	FactsAsOf(ctx context.Context, day market.Date, symbols []market.Symbol, concepts []string, each func(market.Symbol, market.Fact) error) error
+	// Fundamentals returns the newest stored row of a symbol that was learnt
+	// through day; ok is false if there is none. Of a row that another
+	// program wrote the origins are zero; one that is not at midnight UTC is
+	// left out.
+	Fundamentals(ctx context.Context, symbol market.Symbol, through market.Date) (row market.Fundamentals, ok bool, err error)
+	// Corrections returns the newest corrections of a symbol's bars and
+	// facts first, at most limit of them.
 	Corrections(ctx context.Context, symbol market.Symbol, limit int) ([]Correction, error)
 	// Runs returns the newest runs first, at most limit of them; of all
 	// jobs if job is "".
@@ -123,6 +138,27 @@ type Run interface {
 	// serialization failure, a commit whose reply was lost) until ctx ends
 	// or the store has been gone for its patience.
 	SaveBars(ctx context.Context, series market.Series, session market.Date) (market.Changes, error)
+	// SaveFacts compares facts with what is stored of symbol and writes the
+	// new versions, and for each version of the same figure the day on which
+	// it was superseded, with the item, the watermark through and an attempt,
+	// in one transaction as SaveBars does, and retries as it does. Stored
+	// facts that are not among them stay, and no other symbol's are touched.
+	// A fact that differs from the stored one of the same filing takes its
+	// place; of its value and its filing day the old one is kept as a
+	// correction, whose Date is the end of the fact's period and whose Field
+	// is "us-gaap:Revenues USD 2025-01-01 0000320193-26-000001": concept,
+	// unit, start if there is one, and filing. " filed" follows where the
+	// filing day differs, which Old and New then hold as 20260312.
+	//
+	// No facts at all are refused: an empty answer is an attempt. So are all
+	// of them if one is such that no store can hold it, see [CheckFacts].
+	SaveFacts(ctx context.Context, symbol market.Symbol, facts []market.Fact, through market.Date) (market.Changes, error)
+	// SaveFundamentals merges row into the stored row of the same symbol and
+	// date, as [market.Fundamentals.Merge] does, and writes it if it differs,
+	// with the item, the watermark row.Date and an attempt, in one
+	// transaction as SaveBars does, and retries as it does. A row of nulls is
+	// refused, and one that no store can hold, see [CheckFundamentals].
+	SaveFundamentals(ctx context.Context, row market.Fundamentals) (market.Changes, error)
 	// SaveAttempt records that symbol was asked for without becoming done.
 	SaveAttempt(ctx context.Context, symbol market.Symbol, outcome, message string) error
 	// End closes the run with its status and report (a JSON document) and
@@ -157,7 +193,7 @@ type Attempt struct {
 type Correction struct {
 	Symbol   market.Symbol
 	Date     market.Date
-	Field    string // open, high, low, close, adjusted_close, volume
+	Field    string // open, high, low, close, adjusted_close, volume; of a fact see SaveFacts
 	Old, New float64
 	HadOld   bool // false: the stored value was null
 	Source   string

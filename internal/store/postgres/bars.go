@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -87,6 +88,45 @@ func scanBar(rows pgx.Rows) (market.Bar, bool, error) {
 	return bar, at.Equal(bar.Date.Time()), nil
 }
 
+// barRows is what a SaveBars brings.
+type barRows struct {
+	series market.Series
+	diff   store.Diff
+}
+
+func (r *barRows) queueBegin(batch *pgx.Batch) { batch.Queue(beginSnapshotSQL) }
+
+// queueCompare reads what is stored in the range of the series.
+func (r *barRows) queueCompare(batch *pgx.Batch) {
+	bars := r.series.Bars
+	from, to := bars[0].Date.Time(), bars[len(bars)-1].Date.Time()
+	batch.Queue(barsSQL, string(r.series.Symbol), from, to).Query(func(rows pgx.Rows) error {
+		stored, err := collectBars(rows, len(bars))
+		r.diff = store.Compare(stored, bars)
+		return err
+	})
+}
+
+func (r *barRows) changes() market.Changes { return r.diff.Changes() }
+
+func (r *barRows) source() string { return r.series.Source }
+
+func (r *barRows) write(ctx context.Context, conn *pgx.Conn, run int64) error {
+	if len(r.diff.New) == len(r.series.Bars) {
+		_, err := conn.CopyFrom(ctx, pgx.Identifier{"ohlcv"}, copyColumns(), copyRows(r.series))
+		return err
+	}
+	if r.diff.Changes().Written() == 0 {
+		return nil
+	}
+	batch := &pgx.Batch{}
+	queueUpsert(batch, r.series, r.diff)
+	if len(r.diff.Corrections) > 0 {
+		queueCorrections(batch, r.series.Symbol, r.source(), run, r.diff.Corrections)
+	}
+	return conn.SendBatch(ctx, batch).Close()
+}
+
 func copyColumns() []string {
 	return []string{"symbol", "timestamp", "open", "high", "low", "close", "volume", "adjusted_close", "source"}
 }
@@ -140,7 +180,7 @@ const correctionsSQL = `
 	INSERT INTO ingest_corrections (symbol, source, run_id, timestamp, field, old_value, new_value)
 	SELECT $1, $2, $3, c.* FROM unnest($4::timestamptz[], $5::text[], $6::float8[], $7::float8[]) AS c`
 
-func queueCorrections(batch *pgx.Batch, series market.Series, run int64, corrections []store.Correction) {
+func queueCorrections(batch *pgx.Batch, symbol market.Symbol, source string, run int64, corrections []store.Correction) {
 	var at []time.Time
 	var field []string
 	var was []*float64
@@ -149,5 +189,5 @@ func queueCorrections(batch *pgx.Batch, series market.Series, run int64, correct
 		at, field = append(at, c.Date.Time()), append(field, c.Field)
 		was, is = append(was, nullable(c.Old, c.HadOld)), append(is, c.New)
 	}
-	batch.Queue(correctionsSQL, string(series.Symbol), series.Source, run, at, field, was, is)
+	batch.Queue(correctionsSQL, string(symbol), source, run, at, field, was, is)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/internal/store"
 	"github.com/alpha-oracle/worker/internal/store/postgres"
 	"github.com/alpha-oracle/worker/internal/testenv"
 )
@@ -129,11 +130,11 @@ func (p *proxy) loseReply(t testing.TB, direct, shows string) {
 const savedOnce = `SELECT count(*) FROM ingest_attempts`
 
 // TestLostCommit loses the connection at COMMIT in each way that it can be
-// lost. Every time the save finds out the truth: the bars and one attempt are
-// stored.
+// lost. Every time the save finds out the truth: the rows and one attempt are
+// stored, and they were inserted.
 func TestLostCommit(t *testing.T) {
 	t.Parallel()
-	for name, lose := range map[string]func(t *testing.T, p *proxy, direct string){
+	for lost, lose := range map[string]func(t *testing.T, p *proxy, direct string){
 		"the request never arrives": func(_ *testing.T, p *proxy, _ string) {
 			act := func([]byte, *link) {}
 			p.next.Store(&act)
@@ -151,21 +152,43 @@ func TestLostCommit(t *testing.T) {
 			p.next.Store(&act)
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			direct := testenv.Postgres(t)
-			p := newProxy(t, direct)
-			db := migrated(t, p.url, postgres.Options{})
-			run := begin(t, db, period)
-			lose(t, p, direct)
+		for what, tc := range map[string]struct {
+			save func(run store.Run) (market.Changes, error)
+			want market.Changes
+			rows string // bars, facts, fundamentals
+		}{
+			"bars": {func(run store.Run) (market.Changes, error) {
+				return run.SaveBars(t.Context(), series("AAPL", 200), day)
+			}, market.Changes{Inserted: 200}, "[200 0 0"},
+			"facts": {func(run store.Run) (market.Changes, error) {
+				return run.SaveFacts(t.Context(), "AAPL", facts(200), day)
+			}, market.Changes{Inserted: 200}, "[0 200 0"},
+			"fundamentals": {func(run store.Run) (market.Changes, error) {
+				return run.SaveFundamentals(t.Context(), overview())
+			}, market.Changes{Inserted: 1}, "[0 0 1"},
+		} {
+			t.Run(what+": "+lost, func(t *testing.T) {
+				t.Parallel()
+				direct := testenv.Postgres(t)
+				p := newProxy(t, direct)
+				db := migrated(t, p.url, postgres.Options{})
+				run := begin(t, db, period)
+				lose(t, p, direct)
 
-			equal(t, "changes", market.Changes{Inserted: 200}, save(t, run, series("AAPL", 200)))
-			if p.next.Load() != nil {
-				t.Fatal("no COMMIT went through the proxy")
-			}
-			equal(t, "stored", []string{"[200 1 1]"}, query(t, direct, stored))
-			_ = db.Close()
-		})
+				changes, err := tc.save(run)
+				if err != nil {
+					t.Fatal(err)
+				}
+				equal(t, "changes", tc.want, changes)
+				if p.next.Load() != nil {
+					t.Fatal("no COMMIT went through the proxy")
+				}
+				equal(t, "stored", []string{tc.rows + " 1 1]"}, query(t, direct, `
+					SELECT (SELECT count(*) FROM ohlcv), (SELECT count(*) FROM fundamental_facts), (SELECT count(*) FROM fundamentals),
+					       (SELECT count(*) FROM ingest_items), (SELECT count(*) FROM ingest_attempts)`))
+				_ = db.Close()
+			})
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/internal/store"
 	"github.com/alpha-oracle/worker/internal/store/postgres"
 	"github.com/alpha-oracle/worker/internal/testenv"
 )
@@ -78,10 +79,35 @@ func TestAdopt(t *testing.T) {
 	equal(t, "first load into other types", market.Changes{Inserted: 1}, save(t, run, fresh))
 	equal(t, "reload from other types", market.Changes{Unchanged: 1}, save(t, run, fresh))
 
+	adoptFundamentals(t, url, db, run)
+
 	query(t, url, `
 		INSERT INTO insider_transactions (symbol, filed_date, accession_number, line) VALUES ('AAPL', now(), '0001', 1)
 		ON CONFLICT (accession_number, line) DO UPDATE SET superseded = true`)
 	query(t, url, `INSERT INTO insider_transactions (symbol, filed_date) VALUES ('AAPL', now())`) // as the other writer does
+}
+
+// adoptFundamentals merges into a row that the other writer made, whatever types
+// it chose.
+func adoptFundamentals(t *testing.T, url string, db *postgres.DB, run store.Run) {
+	t.Helper()
+	query(t, url, `
+		ALTER TABLE fundamentals ALTER COLUMN pe_ratio TYPE numeric, ALTER COLUMN metadata TYPE text;
+		UPDATE fundamentals SET timestamp = '2026-03-01 00:00:00+00', roe = 'NaN', sector = 'Tech', metadata = '{"no JSON'`)
+	row := overview()
+	row.Date = day - 11
+	row.Figures[market.PERatio].Known = false
+	changes, err := run.SaveFundamentals(t.Context(), row)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "merge into an old row", market.Changes{Updated: 1}, changes)
+	got, ok, err := db.Fundamentals(t.Context(), "AAPL", row.Date)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	row.Figures[market.PERatio] = market.Figure{Value: 30, Known: true}
+	equal(t, "merged", row, got)
 }
 
 // TestContractColumns holds a fresh database to the contract, column for
@@ -92,7 +118,8 @@ func TestContractColumns(t *testing.T) {
 	migrated(t, url, postgres.Options{})
 	equal(t, "columns", []string{
 		"[filings id,symbol,filing_type,filed_date,url,content,metadata]",
-		"[fundamentals symbol,timestamp,pe_ratio,pb_ratio,ps_ratio,ev_ebitda,debt_to_equity,current_ratio,roe,revenue_growth,earnings_growth,dividend_yield,market_cap,sector,industry]",
+		"[fundamental_facts symbol,issuer_cik,taxonomy,concept,unit,start,end,value,accession_number,form,filed,first_seen,superseded_on]",
+		"[fundamentals symbol,timestamp,pe_ratio,pb_ratio,ps_ratio,ev_ebitda,debt_to_equity,current_ratio,roe,revenue_growth,earnings_growth,dividend_yield,market_cap,sector,industry,metadata]",
 		"[insider_transactions symbol,filed_date,insider_name,insider_title,transaction_type,shares,price_per_share,shares_owned_after,is_direct,accession_number,line,form_type,issuer_cik,owner_cik,transaction_date,security_title,is_derivative,acquired_disposed,aff10b5_one,amends,superseded,footnotes,metadata]",
 		"[kill_switch id,active,activated_at,reason,deactivated_at]",
 		"[ohlcv symbol,timestamp,open,high,low,close,volume,adjusted_close,source]",

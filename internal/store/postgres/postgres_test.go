@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -36,6 +37,13 @@ func TestStore(t *testing.T) {
 				query(t, url, `
 					CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'broken'; END $$;
 					CREATE TRIGGER broken BEFORE INSERT ON ingest_attempts FOR EACH ROW EXECUTE FUNCTION broken()`)
+			},
+			Other: func(t testing.TB, sql string) string {
+				rows := query(t, url, sql)
+				if len(rows) == 0 {
+					return ""
+				}
+				return strings.Trim(rows[0], "[]")
 			},
 		}
 	})
@@ -203,6 +211,26 @@ func TestTextProtocol(t *testing.T) {
 		t.Fatal(err)
 	}
 	equal(t, "bars", s, got)
+
+	all := facts(20)
+	all[3].Start = 0
+	equal(t, "load of facts", market.Changes{Inserted: 20}, saveFacts(t, run, all))
+	all[4].Value++
+	later := all[5]
+	later.Filed, later.Accession = day, "0000320193-26-000999"
+	equal(t, "correction of facts", market.Changes{Inserted: 1, Updated: 1, Unchanged: 19}, saveFacts(t, run, append(all, later)))
+	all[5] = later
+	equal(t, "facts", all, factsAsOf(t, db, day, "Revenues"))
+	for range 2 {
+		if _, err := run.SaveFundamentals(t.Context(), overview()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	row, ok, err := db.Fundamentals(t.Context(), "AAPL", day)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	equal(t, "fundamentals", overview(), row)
 }
 
 // TestAnotherWriterInBetween lets another program insert rows of the symbol

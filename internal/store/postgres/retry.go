@@ -75,13 +75,21 @@ func heals(err error) bool {
 		errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, context.DeadlineExceeded)
 }
 
+const uniqueViolation = "23505"
+
+// isTaken reports whether a row was refused because its key is there already.
+func isTaken(err error) bool {
+	var server *pgconn.PgError
+	return errors.As(err, &server) && server.Code == uniqueViolation
+}
+
 // healingCode knows the SQLSTATEs that time or another connection heals:
 // lost connections (08), insufficient resources (53), and the ones listed.
 // See https://www.postgresql.org/docs/current/errcodes-appendix.html.
 func healingCode(code string) bool {
 	switch code {
 	case "40001", "40P01", // serialization failure, deadlock
-		"23505",                   // another writer stored the same row since it was looked for
+		uniqueViolation,           // another writer stored the same row since it was looked for
 		"25006",                   // read only: the server became a standby
 		"25P03", "25P04", "55P03", // timeouts: idle in transaction, transaction, lock
 		"57P01", "57P02", "57P03", "57P05": // shutdown, crash, starting up, idle session

@@ -48,15 +48,29 @@ func (r *run) ID() int64 { return r.claim.run }
 
 // SaveBars implements [store.Run].
 func (r *run) SaveBars(ctx context.Context, series market.Series, session market.Date) (market.Changes, error) {
-	err := store.Check(series)
-	s := saving{run: r, unit: series.Symbol, session: session, series: series}
+	return r.save(ctx, "bars", store.Check(series), &saving{unit: series.Symbol, through: session, rows: &barRows{series: series}})
+}
+
+// SaveFacts implements [store.Run].
+func (r *run) SaveFacts(ctx context.Context, symbol market.Symbol, facts []market.Fact, through market.Date) (market.Changes, error) {
+	return r.save(ctx, "facts", store.CheckFacts(symbol, facts, through), &saving{unit: symbol, through: through, rows: &factRows{symbol: symbol, facts: facts}})
+}
+
+// SaveFundamentals implements [store.Run].
+func (r *run) SaveFundamentals(ctx context.Context, row market.Fundamentals) (market.Changes, error) {
+	return r.save(ctx, "fundamentals", store.CheckFundamentals(row), &saving{unit: row.Symbol, through: row.Date, rows: &fundamentalsRow{row: row}})
+}
+
+// save stores the rows of s, unless a check of them has failed with err.
+func (r *run) save(ctx context.Context, what string, err error, s *saving) (market.Changes, error) {
+	s.run = r
 	if err == nil {
-		err = s.untilStored(ctx, s.saveBars)
+		err = s.untilStored(ctx, s.saveRows)
 	}
 	if err != nil {
-		return market.Changes{}, fmt.Errorf("save bars of %s: %w", series.Symbol, err)
+		return market.Changes{}, fmt.Errorf("save %s of %s: %w", what, s.unit, err)
 	}
-	return s.diff.Changes(), nil
+	return s.changes, nil
 }
 
 // SaveAttempt implements [store.Run].
@@ -68,23 +82,37 @@ func (r *run) SaveAttempt(ctx context.Context, symbol market.Symbol, outcome, me
 	return wrap(fmt.Sprintf("save attempt at %s", symbol), err)
 }
 
-// saving is one SaveBars or SaveAttempt, with as many tries as it takes.
+// rows are what one save brings: it compares them with what is stored and
+// writes the difference.
+type rows interface {
+	// queueBegin opens the transaction in the way that the rows need.
+	queueBegin(batch *pgx.Batch)
+	// queueCompare reads what is stored and notes the difference.
+	queueCompare(batch *pgx.Batch)
+	// changes counts the noted difference, which write writes for run.
+	changes() market.Changes
+	write(ctx context.Context, conn *pgx.Conn, run int64) error
+	// source names the provider.
+	source() string
+}
+
+// saving is one save, with as many tries as it takes.
 type saving struct {
 	*run
 	unit    market.Symbol
-	session market.Date
-	series  market.Series
+	through market.Date // what the watermark is raised to
+	rows    rows        // nil for an attempt alone
 
 	// token is the id of the attempt row. It is drawn once, so after a lost
 	// reply to COMMIT it tells whether that COMMIT was carried out, and one
 	// that is carried out late makes the next try fail on the key instead of
 	// storing twice.
 	token int64
-	// sent tells that a COMMIT was sent.
-	sent bool
-	// done tells that the ledger has the unit as done for the session.
+	// sent tells that a COMMIT was sent, changes what it was to store.
+	sent    bool
+	changes market.Changes
+	// done tells that the ledger has the unit as done through that day.
 	done bool
-	diff store.Diff
 }
 
 // untilStored runs once until it is stored for good.
@@ -109,16 +137,14 @@ func (s *saving) untilStored(ctx context.Context, once func(context.Context, *pg
 	return s.settle(err)
 }
 
-// stored reports whether a COMMIT that was sent has been carried out. Bars
+// stored reports whether a COMMIT that was sent has been carried out. Rows
 // without a session have no attempt that tells, but they tell themselves.
 func (s *saving) stored(ctx context.Context) (stored bool, err error) {
-	if bars := s.series.Bars; len(bars) > 0 && s.session.IsZero() {
-		rows, err := s.db.pool.Query(ctx, barsSQL, string(s.unit), bars[0].Date.Time(), bars[len(bars)-1].Date.Time())
-		if err != nil {
-			return false, err
-		}
-		have, err := collectBars(rows, len(bars))
-		return store.Compare(have, bars).Changes().Written() == 0, err
+	if s.rows != nil && s.through.IsZero() {
+		batch := &pgx.Batch{}
+		s.rows.queueCompare(batch)
+		err := s.db.pool.SendBatch(ctx, batch).Close()
+		return err == nil && s.rows.changes().Written() == 0, err
 	}
 	err = s.db.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM ingest_attempts WHERE id = $1)`, s.token).Scan(&stored)
 	return stored, err
@@ -141,6 +167,7 @@ func (s *saving) settle(err error) error {
 
 func (s *saving) saveAttempt(ctx context.Context, conn *pgx.Conn, outcome, message string) error {
 	batch := &pgx.Batch{}
+	batch.Queue(beginSnapshotSQL)
 	s.queueGuard(batch)
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
 		return err
@@ -148,32 +175,36 @@ func (s *saving) saveAttempt(ctx context.Context, conn *pgx.Conn, outcome, messa
 	batch = &pgx.Batch{}
 	s.queueWatermark(batch)
 	s.queueAttempt(batch, outcome, message, 0)
-	return s.commit(ctx, conn, batch)
+	return s.commit(ctx, conn, batch, market.Changes{})
 }
 
-// saveBars takes three round trips, and two where nothing differs.
-func (s *saving) saveBars(ctx context.Context, conn *pgx.Conn) error {
+// saveRows takes three round trips, and two where nothing differs.
+func (s *saving) saveRows(ctx context.Context, conn *pgx.Conn) error {
 	batch := &pgx.Batch{}
+	s.rows.queueBegin(batch)
 	s.queueGuard(batch)
-	s.queueCompare(batch)
+	s.rows.queueCompare(batch)
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
 		return err
 	}
-	if err := s.writeBars(ctx, conn); err != nil {
+	if err := s.rows.write(ctx, conn, s.ID()); err != nil {
 		return err
 	}
 	batch = &pgx.Batch{}
-	s.queueLedger(batch)
-	return s.commit(ctx, conn, batch)
+	changes := s.rows.changes()
+	s.queueLedger(batch, changes.Written())
+	return s.commit(ctx, conn, batch, changes)
 }
 
-// queueGuard opens the transaction and fails it with [store.ErrFenced] unless
-// the run is still the owner. In a snapshot a row that another writer changes
-// meanwhile is a serialization failure, not a silent overwrite, so the counts
-// and the corrections are exact.
+// beginSnapshotSQL opens a transaction that sees one state of the database. A
+// row that another writer changes meanwhile is a serialization failure in it,
+// not a silent overwrite, so the counts and the corrections are exact.
+const beginSnapshotSQL = `BEGIN ISOLATION LEVEL REPEATABLE READ`
+
+// queueGuard fails the transaction with [store.ErrFenced] unless the run is
+// still the owner.
 func (s *saving) queueGuard(batch *pgx.Batch) {
-	batch.Queue(`BEGIN ISOLATION LEVEL REPEATABLE READ`)
-	batch.Queue(guardSQL, s.ID(), s.token, string(s.unit), date(s.session)).QueryRow(func(row pgx.Row) error {
+	batch.Queue(guardSQL, s.ID(), s.token, string(s.unit), date(s.through)).QueryRow(func(row pgx.Row) error {
 		err := row.Scan(&s.token, &s.done)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return store.ErrFenced
@@ -183,7 +214,7 @@ func (s *saving) queueGuard(batch *pgx.Batch) {
 }
 
 // guardSQL locks the run against being taken over until the transaction ends,
-// draws the token, and tells whether the unit is done for the session already.
+// draws the token, and tells whether the unit is done through that day already.
 const guardSQL = `
 	SELECT CASE WHEN $2::bigint > 0 THEN $2 ELSE nextval(pg_get_serial_sequence('ingest_attempts', 'id')) END,
 	       EXISTS (SELECT FROM ingest_items i WHERE i.job = r.job AND i.period = r.period AND i.unit = $3)
@@ -201,48 +232,21 @@ func date(d market.Date) *time.Time {
 	return &t
 }
 
-// queueCompare reads what is stored in the range of the series.
-func (s *saving) queueCompare(batch *pgx.Batch) {
-	bars := s.series.Bars
-	from, to := bars[0].Date.Time(), bars[len(bars)-1].Date.Time()
-	batch.Queue(barsSQL, string(s.unit), from, to).Query(func(rows pgx.Rows) error {
-		stored, err := collectBars(rows, len(bars))
-		s.diff = store.Compare(stored, bars)
-		return err
-	})
-}
-
-func (s *saving) writeBars(ctx context.Context, conn *pgx.Conn) error {
-	if len(s.diff.New) == len(s.series.Bars) {
-		_, err := conn.CopyFrom(ctx, pgx.Identifier{"ohlcv"}, copyColumns(), copyRows(s.series))
-		return err
-	}
-	if s.diff.Changes().Written() == 0 {
-		return nil
-	}
-	batch := &pgx.Batch{}
-	queueUpsert(batch, s.series, s.diff)
-	if len(s.diff.Corrections) > 0 {
-		queueCorrections(batch, s.series, s.ID(), s.diff.Corrections)
-	}
-	return conn.SendBatch(ctx, batch).Close()
-}
-
 // queueLedger leaves the item and the watermark of a unit that is done alone
 // when nothing was written: an identical reload adds its attempt and no more,
 // and does not wait for the disk to hold it, as a crash of the server loses
 // nothing but that one line of history. Bars without a session are no business
 // of the ledger.
-func (s *saving) queueLedger(batch *pgx.Batch) {
-	if s.session.IsZero() {
+func (s *saving) queueLedger(batch *pgx.Batch, written int) {
+	if s.through.IsZero() {
 		return
 	}
-	outcome, written := store.Unchanged, s.diff.Changes().Written()
+	outcome := store.Unchanged
 	if written > 0 {
 		outcome = store.Stored
 	}
 	if !s.done || written > 0 {
-		batch.Queue(itemSQL, s.job, s.period, string(s.unit), s.ID(), outcome, written, s.series.Source)
+		batch.Queue(itemSQL, s.job, s.period, string(s.unit), s.ID(), outcome, written, s.rows.source())
 		s.queueWatermark(batch)
 	} else {
 		batch.Queue(`SET LOCAL synchronous_commit = off`)
@@ -262,9 +266,9 @@ const watermarkSQL = `
 	ON CONFLICT (job, unit) DO UPDATE
 	SET through = greatest(w.through, EXCLUDED.through), tried = greatest(w.tried, EXCLUDED.tried), updated_at = now()`
 
-// queueWatermark raises the watermark to the session; a zero one leaves it.
+// queueWatermark raises the watermark to that day; a zero one leaves it.
 func (s *saving) queueWatermark(batch *pgx.Batch) {
-	batch.Queue(watermarkSQL, s.job, string(s.unit), date(s.session), s.period)
+	batch.Queue(watermarkSQL, s.job, string(s.unit), date(s.through), s.period)
 }
 
 const attemptSQL = `
@@ -277,15 +281,23 @@ func (s *saving) queueAttempt(batch *pgx.Batch, outcome, message string, rows in
 
 // commit sends the last statements and COMMIT together. It goes on when ctx
 // ends from then on: what became of a COMMIT that is cut off is not known.
-func (s *saving) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch) error {
+//
+// If the attempt turns out to be there already, what this try did is undone, and
+// what an earlier one did is stored.
+func (s *saving) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, changes market.Changes) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
 	batch.Queue(`COMMIT`)
-	s.sent = true
-	return conn.SendBatch(ctx, batch).Close()
+	before := s.changes
+	s.sent, s.changes = true, changes
+	err := conn.SendBatch(ctx, batch).Close()
+	if isTaken(err) {
+		s.changes = before
+	}
+	return err
 }
 
 // End implements [store.Run]. The period is given free even if the row cannot

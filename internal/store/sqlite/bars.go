@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"strings"
 
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/internal/store"
@@ -42,46 +41,17 @@ func barsIn(ctx context.Context, q queryer, symbol market.Symbol, window market.
 	return bars, rows.Err()
 }
 
-const (
-	insertHead = `INSERT INTO ohlcv (symbol, source, timestamp, open, high, low, close, volume, adjusted_close) VALUES `
-	insertRow  = `(?1, ?2, ?, ?, ?, ?, ?, ?, ?)`
-	// insertRows is the number of rows of one statement: more gain little.
-	insertRows = 50
-)
-
 // insertBars writes bars of dates that are not stored.
 func insertBars(ctx context.Context, tx *sql.Tx, series market.Series, bars []market.Bar) error {
-	for len(bars) >= insertRows {
-		full := len(bars) - len(bars)%insertRows
-		if err := insertChunks(ctx, tx, series, bars[:full], insertRows); err != nil {
-			return err
-		}
-		bars = bars[full:]
-	}
-	if len(bars) == 0 {
-		return nil
-	}
-	return insertChunks(ctx, tx, series, bars, len(bars))
-}
-
-func insertChunks(ctx context.Context, tx *sql.Tx, series market.Series, bars []market.Bar, size int) error {
-	stmt, err := tx.PrepareContext(ctx, insertHead+strings.Repeat(insertRow+",", size-1)+insertRow)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = stmt.Close() }()
-	args := make([]any, 0, 2+7*size)
-	for ; len(bars) > 0; bars = bars[size:] {
-		args = append(args[:0], string(series.Symbol), series.Source)
-		for i := range bars[:size] {
+	return insertion{
+		head:  `INSERT INTO ohlcv (symbol, source, timestamp, open, high, low, close, volume, adjusted_close) VALUES `,
+		row:   `(?1, ?2, ?, ?, ?, ?, ?, ?, ?)`,
+		first: []any{string(series.Symbol), series.Source},
+		args: func(args []any, i int) []any {
 			bar := &bars[i]
-			args = append(args, barStamp(bar.Date), bar.Open, bar.High, bar.Low, bar.Close, bar.Volume, adjClose(bar))
-		}
-		if _, err := stmt.ExecContext(ctx, args...); err != nil {
-			return err
-		}
-	}
-	return nil
+			return append(args, barStamp(bar.Date), bar.Open, bar.High, bar.Low, bar.Close, bar.Volume, adjClose(bar))
+		},
+	}.run(ctx, tx, len(bars))
 }
 
 // adjClose returns the adjusted close, or nil for NULL.
@@ -120,7 +90,7 @@ const correctionSQL = `
 	INSERT INTO ingest_corrections (symbol, timestamp, field, old_value, new_value, source, run_id, at)
 	VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
 
-func insertCorrections(ctx context.Context, tx *sql.Tx, series market.Series, run int64, at string, corrections []store.Correction) error {
+func (r *run) insertCorrections(ctx context.Context, tx *sql.Tx, symbol market.Symbol, source string, corrections []store.Correction) error {
 	if len(corrections) == 0 {
 		return nil
 	}
@@ -129,9 +99,10 @@ func insertCorrections(ctx context.Context, tx *sql.Tx, series market.Series, ru
 		return err
 	}
 	defer func() { _ = stmt.Close() }()
+	at := r.db.stamp()
 	for _, c := range corrections {
-		_, err := stmt.ExecContext(ctx, string(series.Symbol), barStamp(c.Date), c.Field,
-			sql.NullFloat64{Float64: c.Old, Valid: c.HadOld}, c.New, series.Source, run, at)
+		_, err := stmt.ExecContext(ctx, string(symbol), barStamp(c.Date), c.Field,
+			sql.NullFloat64{Float64: c.Old, Valid: c.HadOld}, c.New, source, r.id, at)
 		if err != nil {
 			return err
 		}

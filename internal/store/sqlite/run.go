@@ -101,43 +101,74 @@ func (r *run) ID() int64 { return r.id }
 
 // SaveBars implements [store.Run].
 func (r *run) SaveBars(ctx context.Context, series market.Series, session market.Date) (market.Changes, error) {
-	err := store.Check(series)
-	var diff store.Diff
+	return r.save(ctx, store.Check(series), saving{
+		what: "bars", unit: series.Symbol, through: session, source: series.Source,
+		rows: func(ctx context.Context, tx *sql.Tx) (market.Changes, error) { return r.saveBars(ctx, tx, series) },
+	})
+}
+
+// SaveFacts implements [store.Run].
+func (r *run) SaveFacts(ctx context.Context, symbol market.Symbol, facts []market.Fact, through market.Date) (market.Changes, error) {
+	return r.save(ctx, store.CheckFacts(symbol, facts, through), saving{
+		what: "facts", unit: symbol, through: through, source: store.FactSource,
+		rows: func(ctx context.Context, tx *sql.Tx) (market.Changes, error) {
+			return r.saveFacts(ctx, tx, symbol, facts)
+		},
+	})
+}
+
+// SaveFundamentals implements [store.Run].
+func (r *run) SaveFundamentals(ctx context.Context, row market.Fundamentals) (market.Changes, error) {
+	return r.save(ctx, store.CheckFundamentals(row), saving{
+		what: "fundamentals", unit: row.Symbol, through: row.Date, source: store.SourcesOf(row),
+		rows: func(ctx context.Context, tx *sql.Tx) (market.Changes, error) { return saveFundamentals(ctx, tx, row) },
+	})
+}
+
+// saving is one save.
+type saving struct {
+	what    string
+	unit    market.Symbol
+	through market.Date // what the watermark is raised to; zero: no business of the ledger
+	source  string
+	// rows compares what came in with what is stored and writes the
+	// difference.
+	rows func(context.Context, *sql.Tx) (market.Changes, error)
+}
+
+// save carries s out, unless a check of its rows has failed with err.
+func (r *run) save(ctx context.Context, err error, s saving) (changes market.Changes, _ error) {
 	if err == nil {
 		err = r.db.tx(ctx, func(tx *sql.Tx) (err error) {
-			diff, err = r.saveBars(ctx, tx, series, session)
-			return err
+			if err := r.guard(ctx, tx); err != nil {
+				return err
+			}
+			if changes, err = s.rows(ctx, tx); err != nil || s.through.IsZero() {
+				return err
+			}
+			return r.saveLedger(ctx, tx, s, changes.Written())
 		})
 	}
 	if err != nil {
-		return market.Changes{}, fmt.Errorf("save bars of %s: %w", series.Symbol, err)
+		return market.Changes{}, fmt.Errorf("save %s of %s: %w", s.what, s.unit, err)
 	}
-	return diff.Changes(), nil
+	return changes, nil
 }
 
-func (r *run) saveBars(ctx context.Context, tx *sql.Tx, series market.Series, session market.Date) (store.Diff, error) {
+func (r *run) saveBars(ctx context.Context, tx *sql.Tx, series market.Series) (market.Changes, error) {
 	bars := series.Bars
-	if err := r.guard(ctx, tx); err != nil {
-		return store.Diff{}, err
-	}
 	stored, err := barsIn(ctx, tx, series.Symbol, market.Range{From: bars[0].Date, To: bars[len(bars)-1].Date})
 	if err != nil {
-		return store.Diff{}, err
+		return market.Changes{}, err
 	}
 	diff := store.Compare(stored, bars)
 	if err := insertBars(ctx, tx, series, diff.New); err != nil {
-		return store.Diff{}, err
+		return market.Changes{}, err
 	}
 	if err := updateBars(ctx, tx, series, diff.Changed); err != nil {
-		return store.Diff{}, err
+		return market.Changes{}, err
 	}
-	if err := insertCorrections(ctx, tx, series, r.id, r.db.stamp(), diff.Corrections); err != nil {
-		return store.Diff{}, err
-	}
-	if session.IsZero() {
-		return diff, nil
-	}
-	return diff, r.saveLedger(ctx, tx, series, session, diff.Changes().Written())
+	return diff.Changes(), r.insertCorrections(ctx, tx, series.Symbol, series.Source, diff.Corrections)
 }
 
 func (r *run) guard(ctx context.Context, tx *sql.Tx) error {
@@ -149,7 +180,7 @@ func (r *run) guard(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
-func (r *run) saveLedger(ctx context.Context, tx *sql.Tx, series market.Series, session market.Date, written int) error {
+func (r *run) saveLedger(ctx context.Context, tx *sql.Tx, s saving, written int) error {
 	outcome := store.Unchanged
 	if written > 0 {
 		outcome = store.Stored
@@ -159,25 +190,25 @@ func (r *run) saveLedger(ctx context.Context, tx *sql.Tx, series market.Series, 
 		ON CONFLICT (job, period, unit) DO UPDATE
 		SET run_id = excluded.run_id, outcome = excluded.outcome, rows = excluded.rows, source = excluded.source, done_at = excluded.done_at
 		WHERE excluded.outcome = 'stored'`,
-		r.job, r.period, string(series.Symbol), r.id, outcome, written, series.Source, r.db.stamp())
+		r.job, r.period, string(s.unit), r.id, outcome, written, s.source, r.db.stamp())
 	if err != nil {
 		return err
 	}
-	if err := r.raise(ctx, tx, series.Symbol, session); err != nil {
+	if err := r.raise(ctx, tx, s.unit, s.through); err != nil {
 		return err
 	}
-	return r.attempt(ctx, tx, series.Symbol, outcome, "", written)
+	return r.attempt(ctx, tx, s.unit, outcome, "", written)
 }
 
-// raise raises the watermark to session; a zero session leaves it.
-func (r *run) raise(ctx context.Context, tx *sql.Tx, unit market.Symbol, session market.Date) error {
+// raise raises the watermark to that day; a zero one leaves it.
+func (r *run) raise(ctx context.Context, tx *sql.Tx, unit market.Symbol, through market.Date) error {
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO ingest_watermarks (job, unit, through, tried, updated_at) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (job, unit) DO UPDATE
 		SET through = max(coalesce(through, excluded.through), coalesce(excluded.through, through)),
 		    tried = max(tried, excluded.tried), updated_at = excluded.updated_at
 		WHERE excluded.tried > tried OR (excluded.through IS NOT NULL AND (through IS NULL OR excluded.through > through))`,
-		r.job, string(unit), dateText(session), r.period, r.db.stamp())
+		r.job, string(unit), dateText(through), r.period, r.db.stamp())
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +31,13 @@ func TestStore(t *testing.T) {
 			Open: func(t testing.TB) store.DB { return open(t, path, sqlite.Options{}) },
 			Break: func(t testing.TB) {
 				shell(t, path, `CREATE TRIGGER broken BEFORE INSERT ON ingest_attempts BEGIN SELECT RAISE(ABORT, 'broken'); END`)
+			},
+			Other: func(t testing.TB, query string) string {
+				rows := shell(t, path, query)
+				if len(rows) == 0 {
+					return ""
+				}
+				return fmt.Sprint(rows[0][0])
 			},
 		}
 	})
@@ -368,5 +376,50 @@ func TestOpenErrors(t *testing.T) {
 		} else if !strings.Contains(err.Error(), "open database file") || path != "" && !strings.Contains(err.Error(), dir) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestReloadTouchesNoFact saves again what is stored while every write to it
+// would fail.
+func TestReloadTouchesNoFact(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "worker.db")
+	run := begin(t, migrated(t, path, sqlite.Options{}))
+	fact := market.Fact{
+		CIK: 320193, Taxonomy: "us-gaap", Concept: "Assets", Unit: "USD", End: day - 60, Value: 1.5,
+		Accession: "0000320193-26-000001", Form: "10-Q", Filed: day - 30,
+	}
+	again := fact
+	again.Accession, again.Filed = "0000320193-26-000002", day
+	row := market.Fundamentals{Symbol: "AAPL", Date: day, Sector: market.Label{Text: "Technology", Origin: market.Origin{Source: "alpha_vantage"}}}
+	save := func() {
+		t.Helper()
+		if _, err := run.SaveFacts(t.Context(), "AAPL", []market.Fact{fact, again}, day); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := run.SaveFundamentals(t.Context(), row); err != nil {
+			t.Fatal(err)
+		}
+	}
+	save()
+	for _, table := range []string{"fundamental_facts", "fundamentals", "ingest_items", "ingest_watermarks", "ingest_corrections"} {
+		for _, verb := range []string{"INSERT", "UPDATE", "DELETE"} {
+			when := "AFTER" // rows that are kept out by a conflict are no writes
+			shell(t, path, `CREATE TRIGGER `+table+verb+` `+when+` `+verb+` ON `+table+` BEGIN SELECT RAISE(ABORT, 'touched'); END`)
+		}
+	}
+	save()
+
+	want := [][]any{
+		{"AAPL", "0000320193", nil, "2026-01-11", 1.5, "2026-02-10", "2026-03-12"},
+		{"AAPL", "0000320193", nil, "2026-01-11", 1.5, "2026-03-12", nil},
+	}
+	got := shell(t, path, `SELECT symbol, issuer_cik, start, "end", value, filed, superseded_on FROM fundamental_facts ORDER BY filed`)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("facts: %s", diff)
+	}
+	want = [][]any{{"2026-03-12 00:00:00+00:00", nil, "Technology", `{"fields":{"sector":{"source":"alpha_vantage"}}}`}}
+	if diff := cmp.Diff(want, shell(t, path, `SELECT timestamp, pe_ratio, sector, metadata FROM fundamentals`)); diff != "" {
+		t.Errorf("fundamentals: %s", diff)
 	}
 }

@@ -160,6 +160,7 @@ func failure(t *testing.T, d Database) {
 	db := open(t, d)
 	run := begin(t, db, job, period)
 	save(t, run, seriesOf(aapl, 5), day)
+	saveFacts(t, run, aapl, factsOf(3)...)
 	before, beforeNew := ledgerOf(t, db, aapl), ledgerOf(t, db, "MSFT")
 	d.Break(t)
 
@@ -174,6 +175,16 @@ func failure(t *testing.T, d Database) {
 	if err := run.SaveAttempt(t.Context(), "MSFT", "no_data", ""); err == nil {
 		t.Fatal("a broken database stored an attempt")
 	}
+	restated := factsOf(3)
+	restated[0].Accession, restated[0].Filed, restated[1].Value = "later", day, 5
+	if _, err := run.SaveFacts(t.Context(), aapl, restated, day); err == nil {
+		t.Fatal("a broken database stored facts")
+	}
+	if _, err := run.SaveFundamentals(t.Context(), overview(day)); err == nil {
+		t.Fatal("a broken database stored fundamentals")
+	}
+	equal(t, "facts", known{aapl: factsOf(3)}, factsAsOf(t, db, day, nil, nil))
+	wantFundamentals(t, "fundamentals", db, day, nil)
 	equal(t, "of a known symbol", before, ledgerOf(t, db, aapl))
 	equal(t, "of a new symbol", beforeNew, ledgerOf(t, db, "MSFT"))
 }

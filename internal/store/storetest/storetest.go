@@ -21,6 +21,9 @@ type Database struct {
 	// Break makes the database refuse every row of ingest_attempts, which
 	// is the last that a save writes.
 	Break func(t testing.TB)
+	// Other runs a statement as another program would, and returns the
+	// first value of its first row as text.
+	Other func(t testing.TB, sql string) string
 }
 
 // Run holds the store to every promise of package store. fresh makes an empty
@@ -56,6 +59,17 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 		"two handles, one symbol":   twoHandles,
 		"summary":                   summary,
 		"random saves like a model": model,
+
+		"facts":                   facts,
+		"facts restated":          factsRestated,
+		"facts corrected":         factsCorrected,
+		"facts chosen":            factsChosen,
+		"bad facts store nothing": factsBadInput,
+		"facts of many workers":   factsOfMany,
+		"random facts like AsOf":  factsModel,
+		"fundamentals":            fundamentals,
+		"foreign fundamentals":    foreignFundamentals,
+		"bad fundamentals":        fundamentalsBadInput,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
