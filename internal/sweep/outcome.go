@@ -94,6 +94,28 @@ func stops(err error) (why string, ok bool) {
 	return strings.TrimPrefix(s.Unwrap().Error(), notAsked), true
 }
 
+// StoreError is a failure of the store: with it gone, no further call could be
+// turned into a row. It ends a sweep, and its unit is Interrupted.
+type StoreError struct{ Err error }
+
+// Error says what the store said.
+func (e *StoreError) Error() string { return "store: " + e.Err.Error() }
+
+// Unwrap returns the store's own error.
+func (e *StoreError) Unwrap() error { return e.Err }
+
+// Stops tells the sweep to end.
+func (e *StoreError) Stops() bool { return true }
+
+// Outcome is Interrupted: the unit itself did nothing wrong.
+func (e *StoreError) Outcome() string { return string(Interrupted) }
+
+// isNotAsked reports whether err says of itself that no call was made.
+func isNotAsked(err error) bool {
+	var n interface{ NotAsked() bool }
+	return errors.As(err, &n) && n.NotAsked()
+}
+
 // notAsked begins the message of a unit that was not visited.
 const notAsked = "not asked: "
 

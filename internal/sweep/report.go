@@ -89,6 +89,11 @@ type Report struct {
 	Dropped map[string]int `json:"dropped_bars,omitempty"`
 	// Stopped says why the run ended early; absent if it did not.
 	Stopped string `json:"stopped,omitempty"`
+	// CompleteAt is when the symbols that are left will be done under the
+	// limits, if the runs go on; absent when none is left or nobody knows.
+	CompleteAt *time.Time `json:"complete_at,omitempty"`
+	// Parts are the runs that this one held; absent if it held none.
+	Parts []Report `json:"parts,omitempty"`
 	// Warnings are about the run as a whole; absent if there are none.
 	Warnings []string `json:"warnings,omitempty"`
 }

@@ -13,6 +13,7 @@ package sweep
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -50,6 +51,11 @@ type Sweep struct {
 	// Grace is how long the visits in flight may go on when ctx ends; 0
 	// means 10 s.
 	Grace time.Duration
+	// Attempt keeps why a visited unit is not done; nil keeps nothing. It is
+	// not called for units that had no answer of their own: those that were
+	// interrupted, met a spent quota, or whose error says that nothing was
+	// asked. An error of it ends the sweep, as a [StoreError] does.
+	Attempt func(ctx context.Context, unit market.Symbol, outcome Outcome, message string) error
 	// Redact takes secrets out of messages; nil leaves them as they are.
 	Redact func(string) string
 	// Each is told of every visited unit, one at a time; not of those that
@@ -138,9 +144,15 @@ func (p *pass) visit(ctx context.Context, unit market.Symbol) {
 	if err != nil {
 		result = Classify(ctx, err)
 	}
+	result.Message = p.clean(result.Message)
+	if failed := p.attempt(ctx, unit, result, err); failed != nil {
+		err = failed
+		result = Classify(ctx, err)
+		result.Message = p.clean(result.Message)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	result = p.note(unit, result)
+	p.note(unit, result)
 	if p.Each != nil {
 		p.Each(Unit{Symbol: unit, Result: result})
 	}
@@ -198,14 +210,26 @@ func (p *pass) abandon(ctx context.Context, left []market.Symbol) {
 		reason = Classify(ctx, ctx.Err())
 	}
 	for _, unit := range left {
+		reason.Message = p.clean(reason.Message)
 		p.note(unit, reason)
 	}
 }
 
-func (p *pass) note(unit market.Symbol, result Result) Result {
-	result.Message = p.clean(result.Message)
+func (p *pass) note(unit market.Symbol, result Result) {
 	p.result.add(Unit{Symbol: unit, Result: result})
-	return result
+}
+
+// attempt keeps why a unit is not done, if it had an answer of its own: one
+// that had none would else stand behind the others in the next run.
+func (p *pass) attempt(ctx context.Context, unit market.Symbol, r Result, err error) error {
+	asked := !errors.As(err, new(*StoreError)) && !isNotAsked(err)
+	if p.Attempt == nil || !asked || r.Outcome.Done() || r.Outcome == Interrupted || r.Outcome == Quota {
+		return nil
+	}
+	if err := p.Attempt(ctx, unit, r.Outcome, r.Message); err != nil {
+		return &StoreError{err}
+	}
+	return nil
 }
 
 func (p *pass) clean(message string) string {

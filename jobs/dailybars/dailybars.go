@@ -62,8 +62,8 @@ type Job struct {
 	// Force asks also for symbols that are done. They stay done whatever
 	// comes of it.
 	Force bool
-	// Sweep sets the workers and who is told of progress; its Visit is
-	// the job's own.
+	// Sweep sets the workers and who is told of progress; its Visit and
+	// Attempt are the job's own.
 	Sweep sweep.Sweep
 }
 
@@ -149,6 +149,9 @@ func (j Job) Run(ctx context.Context, plan Plan) sweep.Report {
 	v := &visitor{Job: j, session: plan.Session, window: j.window(plan.Session)}
 	pass := j.Sweep
 	pass.Visit = v.visit
+	pass.Attempt = func(ctx context.Context, symbol market.Symbol, outcome sweep.Outcome, message string) error {
+		return j.Store.SaveAttempt(ctx, symbol, string(outcome), message)
+	}
 	tally := pass.Run(ctx, plan.Todo)
 	report := sweep.NewReport(Name, plan.Session.String(), plan.Skipped, tally, ctx.Err() != nil)
 	if plan.Warning != nil {

@@ -2,7 +2,6 @@ package dailybars
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"sync/atomic"
@@ -20,50 +19,7 @@ type visitor struct {
 	behind atomic.Pointer[string]
 }
 
-// storeError is a failure of the store: with it gone, no further call could
-// be turned into a row.
-type storeError struct{ err error }
-
-func (e *storeError) Error() string   { return "store: " + e.err.Error() }
-func (e *storeError) Unwrap() error   { return e.err }
-func (e *storeError) Stops() bool     { return true }
-func (e *storeError) Outcome() string { return string(sweep.Interrupted) }
-
 func (v *visitor) visit(ctx context.Context, symbol market.Symbol) (sweep.Result, error) {
-	result, err := v.load(ctx, symbol)
-	if errors.As(err, new(*storeError)) || result.Outcome.Done() || notAsked(err) {
-		return result, err
-	}
-	failed := result
-	if err != nil {
-		failed = sweep.Classify(ctx, err)
-	}
-	if err := v.attempt(ctx, symbol, failed); err != nil {
-		return sweep.Result{}, &storeError{err}
-	}
-	return result, err
-}
-
-// notAsked reports whether err says of itself that no call was made.
-func notAsked(err error) bool {
-	var n interface{ NotAsked() bool }
-	return errors.As(err, &n) && n.NotAsked()
-}
-
-// attempt keeps why a symbol is not done. An interrupted symbol, and one that
-// met a spent quota, had no answer of its own: recording it would put it
-// behind the others in the next run.
-func (v *visitor) attempt(ctx context.Context, symbol market.Symbol, r sweep.Result) error {
-	if r.Outcome == sweep.Interrupted || r.Outcome == sweep.Quota {
-		return nil
-	}
-	if v.Sweep.Redact != nil {
-		r.Message = v.Sweep.Redact(r.Message)
-	}
-	return v.Store.SaveAttempt(ctx, symbol, string(r.Outcome), r.Message)
-}
-
-func (v *visitor) load(ctx context.Context, symbol market.Symbol) (sweep.Result, error) {
 	series, err := v.Source.DailyBars(ctx, symbol, v.window)
 	if err != nil {
 		return sweep.Result{}, err
@@ -121,7 +77,7 @@ func (v *visitor) missing(bars []market.Bar) sweep.Result {
 func (v *visitor) commit(ctx context.Context, series market.Series, done market.Date) (market.Changes, error) {
 	changes, err := v.Store.SaveBars(ctx, series, done)
 	if err != nil {
-		return market.Changes{}, &storeError{err}
+		return market.Changes{}, &sweep.StoreError{Err: err}
 	}
 	return changes, nil
 }
