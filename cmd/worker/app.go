@@ -34,6 +34,8 @@ type process struct {
 	Environ        []string
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
 }
 
 // app is one call of the program.
@@ -59,7 +61,10 @@ func (e exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
 func run(ctx context.Context, args []string, p process) int {
 	out := &output{w: p.Stdout}
 	p.Stdout = out
-	a := &app{process: p, args: args, now: time.Now, log: zap.NewNop(), redact: func(s string) string { return s }}
+	if p.Now == nil {
+		p.Now = time.Now
+	}
+	a := &app{process: p, args: args, now: p.Now, log: zap.NewNop(), redact: func(s string) string { return s }}
 	root := a.rootCommand() //nolint:contextcheck // cobra hands ctx to the commands
 	root.SetArgs(args)
 	root.SetIn(p.Stdin)
@@ -147,7 +152,7 @@ SQLite file in the data directory and a Redis inside the process.`,
 		return usagef("%w (see %s --help)", err, cmd.CommandPath())
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(a.runCommand(), a.statusCommand(), a.keysCommand(), a.doctorCommand(),
+	root.AddCommand(a.runCommand(), a.statusCommand(), a.exportCommand(), a.keysCommand(), a.doctorCommand(),
 		a.migrateCommand(), a.simulateCommand(), a.versionCommand())
 	wrapArgs(root)
 	return root

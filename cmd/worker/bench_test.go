@@ -207,7 +207,7 @@ func (w *world) stages(symbols []market.Symbol) {
 	}
 	defer func() { _ = run.Release() }()
 	var fetch, save, add clocked
-	job := a.dailyBars(s, request{session: sessionDate(), through: sessionDate()}, clockedSource{v.source, &fetch}, run)
+	job := a.dailyBars(s, request{session: sessionDate(), through: sessionDate()}, clockedSource{v.client, &fetch}, run)
 	job.Store, job.Done = clockedStore{run, &save}, clockedDone{job.Done, &add}
 	plan, err := job.Plan(ctx, sessionDate(), symbols)
 	if err != nil {

@@ -15,7 +15,9 @@ import (
 	"github.com/alpha-oracle/worker/internal/store"
 	"github.com/alpha-oracle/worker/internal/sweep"
 	"github.com/alpha-oracle/worker/jobs/dailybars"
+	"github.com/alpha-oracle/worker/jobs/fundamentals"
 	"github.com/alpha-oracle/worker/providers/alphavantage"
+	"github.com/alpha-oracle/worker/providers/edgar"
 	"github.com/alpha-oracle/worker/providers/transport"
 )
 
@@ -43,38 +45,81 @@ const (
 )
 
 // vendor is a provider's client with the budget that its calls pass.
-type vendor struct {
-	source dailybars.Source
+type vendor[C any] struct {
+	client C
 	budget *budget
 	limits *limiter.Limiter
 }
 
-// alphaVantage wires Alpha Vantage: client, transport, limits. When ctx ends
-// no further call begins.
-func (a *app) alphaVantage(ctx context.Context, s *services) (vendor, error) {
-	limits, err := a.limits(s)
-	if err != nil {
-		return vendor{}, err
-	}
+// newBudget makes a provider's budget on its limits. When ctx ends no further
+// call begins.
+func (a *app) newBudget(ctx context.Context, s *services, provider string, perDay int, limits *limiter.Limiter) (*budget, error) {
 	if _, err := limits.Levels(ctx); errors.Is(err, limiter.ErrCluster) {
-		return vendor{}, err
+		return nil, err
 	}
-	b := &budget{
-		limiter: limits, ledger: s.db, provider: alphavantage.Name,
-		perDay: a.cfg.PerDay, class: limiter.Manual, slotLife: limits.Slack() / 2, now: a.now, stopping: ctx.Done(),
-	}
-	hc, err := transport.NewClient(a.cfg.BaseURL, nil, b, transport.Options{
-		Provider: alphavantage.Name, Attempts: callTries, Timeout: callTime, MaxWait: longestWait,
-		Sign: alphavantage.Sign(cmp.Or(a.cfg.Key.Reveal(), noKey)), Check: alphavantage.Check,
+	return &budget{
+		limiter: limits, ledger: s.db, provider: provider,
+		perDay: perDay, class: limiter.Manual, slotLife: limits.Slack() / 2, now: a.now, stopping: ctx.Done(),
+	}, nil
+}
+
+// transportOptions are those that all providers share.
+func (a *app) transportOptions(provider string) transport.Options {
+	return transport.Options{
+		Provider: provider, Attempts: callTries, Timeout: callTime, MaxWait: longestWait,
 		Redact: a.redact, Observe: a.logCall, Now: a.now,
-	})
-	if err != nil {
-		return vendor{}, fmt.Errorf("alpha vantage: %w", err)
 	}
-	source := alphavantage.New(hc, a.cfg.BaseURL, alphavantage.Options{
+}
+
+// alphaVantage wires Alpha Vantage: client, transport, limits.
+func (a *app) alphaVantage(ctx context.Context, s *services) (v vendor[*alphavantage.Client], err error) {
+	if v.limits, err = a.limits(s); err != nil {
+		return v, err
+	}
+	if v.budget, err = a.newBudget(ctx, s, alphavantage.Name, a.cfg.PerDay, v.limits); err != nil {
+		return v, err
+	}
+	o := a.transportOptions(alphavantage.Name)
+	o.Sign, o.Check = alphavantage.Sign(cmp.Or(a.cfg.Key.Reveal(), noKey)), alphavantage.Check
+	hc, err := transport.NewClient(a.cfg.BaseURL, nil, v.budget, o)
+	if err != nil {
+		return v, fmt.Errorf("alpha vantage: %w", err)
+	}
+	v.client = alphavantage.New(hc, a.cfg.BaseURL, alphavantage.Options{
 		Full: a.cfg.PerDay == 0, Source: a.cfg.source, Calendar: market.NYSE(), Now: a.now,
 	})
-	return vendor{source: source, budget: b, limits: limits}, nil
+	return v, nil
+}
+
+// edgar wires the SEC: two hosts, one budget.
+func (a *app) edgar(ctx context.Context, s *services) (v vendor[*edgar.Client], err error) {
+	if v.limits, err = a.edgarLimits(s); err != nil {
+		return v, err
+	}
+	if v.budget, err = a.newBudget(ctx, s, edgar.Name, 0, v.limits); err != nil {
+		return v, err
+	}
+	o := a.transportOptions(edgar.Name)
+	o.MaxBody, o.Check = edgar.MaxBody, edgar.Check
+	if o.Sign, err = edgar.Sign(a.cfg.EDGAR.UserAgent); err != nil {
+		return v, err
+	}
+	files, err := transport.NewClient(a.cfg.EDGAR.BaseURL, nil, v.budget, o)
+	if err != nil {
+		return v, fmt.Errorf("edgar: %w", err)
+	}
+	data, err := transport.NewClient(a.cfg.EDGAR.DataURL, nil, v.budget, o)
+	if err != nil {
+		return v, fmt.Errorf("edgar: %w", err)
+	}
+	v.client = edgar.New(files, edgar.Options{BaseURL: a.cfg.EDGAR.BaseURL, DataBaseURL: a.cfg.EDGAR.DataURL, Data: data})
+	return v, nil
+}
+
+// edgarLimits is the SEC's window, which counts the calls to all its hosts.
+func (a *app) edgarLimits(s *services) (*limiter.Limiter, error) {
+	return limiter.New(s.budget, limiter.Options{Now: a.now},
+		limiter.Window{Name: edgar.Name, Limit: a.cfg.EDGAR.PerSecond, Length: time.Second})
 }
 
 // limits are Alpha Vantage's windows: calls per minute, which Python shares,
@@ -111,6 +156,23 @@ func (a *app) dailyBars(s *services, req request, source dailybars.Source, run s
 		Calendar: market.NYSE(), Through: req.through, Force: req.force,
 		Sweep: sweep.Sweep{Workers: workers, Grace: graceTime, Redact: a.redact},
 	}
+}
+
+// fundamentals is the job that loads fundamentals, without what only a claimed
+// run has.
+func (a *app) fundamentals(s *services, req weekRequest) fundamentals.Job {
+	job := fundamentals.Job{
+		Library: s.db, Done: idempotency.New(s.rdb, s.db).Fundamentals(req.week),
+		Cache: fundamentalsCache{s.rdb}, Today: req.today, Force: req.force,
+		Sweep:     sweep.Sweep{Workers: workers, Grace: graceTime, Redact: a.redact},
+		FactSweep: sweep.Sweep{Workers: workers, Grace: graceTime, Redact: a.redact},
+	}
+	// So that a plan knows what a symbol costs.
+	job.More = make([]fundamentals.Overviews, len(a.cfg.Functions)-1)
+	if a.cfg.EDGAR.UserAgent != "" {
+		job.Filer = &filer{}
+	}
+	return job
 }
 
 func (a *app) logCall(t transport.Attempt) {

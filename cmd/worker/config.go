@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/alpha-oracle/worker/internal/secret"
+	"github.com/alpha-oracle/worker/providers/edgar"
 )
 
 const envPrefix = "SA_"
@@ -46,6 +47,11 @@ func settings() []setting {
 		{env: "SA_DATA__ALPHA_VANTAGE__BASE_URL", standard: "https://www.alphavantage.co", meaning: "Alpha Vantage, or a simulator of it"},
 		{env: "SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_MINUTE", standard: "5", meaning: "calls in any 60 seconds"},
 		{env: "SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_DAY", standard: "25", meaning: "calls from midnight to midnight in New York; 0: no day limit (a premium key)"},
+		{env: "SA_DATA__ALPHA_VANTAGE__FUNDAMENTALS", standard: "overview", meaning: "what one symbol's fundamentals cost: overview, and for a call more each, earnings and balance_sheet", list: true},
+		{env: "SA_DATA__EDGAR__USER_AGENT", meaning: "name and contact address, which the SEC asks for: Example Research admin@example.com; empty: no facts from the SEC"},
+		{env: "SA_DATA__EDGAR__BASE_URL", standard: "https://www.sec.gov", meaning: "the SEC's files, or a simulator of them"},
+		{env: "SA_DATA__EDGAR__DATA_BASE_URL", standard: "https://data.sec.gov", meaning: "the SEC's figures, or a simulator of them"},
+		{env: "SA_DATA__EDGAR__RATE_LIMIT_PER_SECOND", standard: "8", meaning: "calls to the SEC in any second, of all hosts together; it blocks above 10"},
 		{env: "SA_DATA__UNIVERSE__SYMBOLS", standard: "sp500", meaning: "sp500, a comma list, or @file", list: true},
 		{env: "SA_LOG__LEVEL", standard: "info", meaning: "debug, info, warn or error"},
 		{env: "SA_LOG__FORMAT", meaning: "json or console; empty: json when standard error is no terminal"},
@@ -61,15 +67,24 @@ type config struct {
 	BaseURL     string
 	PerMinute   int
 	PerDay      int
-	Universe    string
-	LogLevel    zapcore.Level
-	LogFormat   string
+	// Functions are what is asked of Alpha Vantage for fundamentals.
+	Functions []string
+	EDGAR     edgarConfig
+	Universe  string
+	LogLevel  zapcore.Level
+	LogFormat string
 
 	// source is what ohlcv.source says; empty: the provider's name.
 	source string
 	// fromWhere tells for each setting that is not the default, by its name
 	// in the environment, what set it.
 	fromWhere map[string]string
+}
+
+// edgarConfig is how the SEC is asked; without a user agent it is not.
+type edgarConfig struct {
+	UserAgent, BaseURL, DataURL string
+	PerSecond                   int
 }
 
 // usageError is a mistake of the person who called the program: exit code 2.
@@ -276,10 +291,17 @@ func (l *loader) build() config {
 		BaseURL:     strings.TrimRight(l.url("SA_DATA__ALPHA_VANTAGE__BASE_URL", "http", "https").Reveal(), "/"),
 		PerMinute:   l.count("SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_MINUTE", 1),
 		PerDay:      l.count("SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_DAY", 0),
-		Universe:    l.text("SA_DATA__UNIVERSE__SYMBOLS"),
-		LogLevel:    l.level("SA_LOG__LEVEL"),
-		LogFormat:   l.oneOf("SA_LOG__FORMAT", "", "json", "console"),
-		fromWhere:   l.from,
+		Functions:   l.functions("SA_DATA__ALPHA_VANTAGE__FUNDAMENTALS"),
+		EDGAR: edgarConfig{
+			UserAgent: l.userAgent("SA_DATA__EDGAR__USER_AGENT"),
+			BaseURL:   strings.TrimRight(l.url("SA_DATA__EDGAR__BASE_URL", "http", "https").Reveal(), "/"),
+			DataURL:   strings.TrimRight(l.url("SA_DATA__EDGAR__DATA_BASE_URL", "http", "https").Reveal(), "/"),
+			PerSecond: l.count("SA_DATA__EDGAR__RATE_LIMIT_PER_SECOND", 1),
+		},
+		Universe:  l.text("SA_DATA__UNIVERSE__SYMBOLS"),
+		LogLevel:  l.level("SA_LOG__LEVEL"),
+		LogFormat: l.oneOf("SA_LOG__FORMAT", "", "json", "console"),
+		fromWhere: l.from,
 	}
 }
 
@@ -321,6 +343,36 @@ func (l *loader) count(env string, least int) int {
 		l.problem("%s is %q: want a whole number from %d to %d", env, l.text(env), least, maxCount)
 	}
 	return n
+}
+
+// functions reads which of Alpha Vantage's functions make up fundamentals: the
+// overview first, since every row needs it.
+func (l *loader) functions(env string) []string {
+	var asked []string
+	for _, name := range strings.Split(l.text(env), ",") {
+		name = strings.TrimSpace(name)
+		if slices.Contains(asked, name) || !slices.Contains([]string{overview, earnings, balanceSheet}, name) {
+			l.problem("%s is %q: want %s, and behind it %s or %s, or both, once each, with commas between them",
+				env, l.text(env), overview, earnings, balanceSheet)
+			break
+		}
+		asked = append(asked, name)
+	}
+	if len(asked) > 0 && asked[0] != overview {
+		l.problem("%s is %q: it has to begin with %s", env, l.text(env), overview)
+	}
+	return asked
+}
+
+func (l *loader) userAgent(env string) string {
+	agent := l.text(env)
+	if agent == "" {
+		return ""
+	}
+	if _, err := edgar.Sign(agent); err != nil {
+		l.problem("%s: %w", env, err)
+	}
+	return agent
 }
 
 func (l *loader) oneOf(env string, allowed ...string) string {

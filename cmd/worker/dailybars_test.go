@@ -117,7 +117,22 @@ func (w *world) dumpRedis() string {
 	return text.String()
 }
 
-// dump is all text of the ledger.
+// query returns the one value that a query gives, as text.
+func (w *world) query(sql string) (text string) {
+	w.t.Helper()
+	conn, err := pgx.Connect(w.t.Context(), w.env["SA_DATABASE__URL"])
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(w.t.Context())) }()
+	if err := conn.QueryRow(w.t.Context(), sql).Scan(&text); err != nil {
+		w.t.Fatalf("%s: %v", sql, err)
+	}
+	return text
+}
+
+// dump is all text of the ledger and of the fundamentals, a row a line, with
+// the transaction that wrote it.
 func (w *world) dump() string {
 	w.t.Helper()
 	conn, err := pgx.Connect(w.t.Context(), w.env["SA_DATABASE__URL"])
@@ -126,8 +141,10 @@ func (w *world) dump() string {
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(w.t.Context())) }()
 	var text strings.Builder
-	for _, table := range []string{"ingest_runs", "ingest_items", "ingest_attempts", "ingest_calls", "ingest_watermarks"} {
-		rows, err := conn.Query(w.t.Context(), "select t::text from "+table+" t")
+	for _, table := range []string{
+		"ingest_runs", "ingest_items", "ingest_attempts", "ingest_calls", "ingest_watermarks", "fundamentals", "fundamental_facts",
+	} {
+		rows, err := conn.Query(w.t.Context(), "select '"+table+" ' || t.xmin || ' ' || t::text || E'\\n' from "+table+" t order by 1")
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -135,7 +152,7 @@ func (w *world) dump() string {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		text.WriteString(strings.Join(lines, "\n"))
+		text.WriteString(strings.Join(lines, ""))
 	}
 	return text.String()
 }

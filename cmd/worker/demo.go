@@ -23,10 +23,13 @@ const (
 	serveTime = 5 * time.Second
 )
 
-// startDemo turns the run into one against a simulator inside this process,
+// startDemo turns the run, with --demo, into one against a simulator inside this process,
 // with embedded stores in a directory of its own: simulated bars never meet
 // real ones.
-func (a *app) startDemo(ctx context.Context, f *dailyBarsFlags) (end func(), err error) {
+func (a *app) startDemo(ctx context.Context, f *runFlags) (end func(), err error) {
+	if !f.demo {
+		return func() {}, nil
+	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -41,10 +44,13 @@ func (a *app) startDemo(ctx context.Context, f *dailyBarsFlags) (end func(), err
 	a.cfg.Key = secret.New(demoKey)
 	a.cfg.PerMinute, a.cfg.PerDay = demoPerMinute, 0
 	a.cfg.source = demoSource
+	a.cfg.EDGAR = edgarConfig{
+		UserAgent: "demonstration demo@example.com", BaseURL: a.cfg.BaseURL, DataURL: a.cfg.BaseURL, PerSecond: demoPerMinute / 60,
+	}
 	if !f.symbols.set {
 		f.symbols = once{value: demoSymbols, set: true}
 	}
-	a.log.Info("demonstration: simulated bars (source = " + demoSource + "), kept in " + a.cfg.DataDir)
+	a.log.Info("demonstration: simulated data (source of bars: " + demoSource + "), kept in " + a.cfg.DataDir)
 	return func() { _ = server.Close() }, nil
 }
 

@@ -79,7 +79,7 @@ func (a *app) printChecks(checks []check, quiet bool) error {
 }
 
 func (a *app) diagnose(ctx context.Context) []check {
-	checks := []check{a.checkConfig(), a.checkKey(), a.checkCalendar()}
+	checks := []check{a.checkConfig(), a.checkKey(), a.checkUserAgent(), a.checkCalendar()}
 	if !a.cfg.DatabaseURL.IsSet() || !a.cfg.RedisURL.IsSet() {
 		// First of all, since without it nothing embedded can be opened.
 		dir := a.checkDataDir()
@@ -134,6 +134,16 @@ func (a *app) checkKey() check {
 		return check{"alpha vantage key", stateOK, "not needed: the base URL is this machine", ""}
 	}
 	return check{"alpha vantage key", stateWarning, "not set", "set SA_ALPHA_VANTAGE_API_KEY; without it only --demo runs"}
+}
+
+func (a *app) checkUserAgent() check {
+	if a.cfg.EDGAR.UserAgent != "" {
+		return check{"edgar user agent", stateOK, fmt.Sprintf("set; %d calls a second", a.cfg.EDGAR.PerSecond), ""}
+	}
+	return check{
+		"edgar user agent", stateWarning, "not set: no facts from the SEC",
+		"set SA_DATA__EDGAR__USER_AGENT to a name and a contact address",
+	}
 }
 
 func dayLimit(perDay int) string {

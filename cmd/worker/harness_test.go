@@ -41,6 +41,7 @@ type world struct {
 	sim  *simulator.Server
 	url  string
 	env  map[string]string
+	now  func() time.Time // the program's clock; nil means time.Now
 	mu   sync.Mutex
 	said []string // everything that was ever printed
 }
@@ -89,7 +90,7 @@ func (w *world) runContext(ctx context.Context, args ...string) said {
 	}
 	sort.Strings(environ)
 	var out, errs syncBuffer
-	code := run(ctx, args, process{Environ: environ, Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs})
+	code := run(ctx, args, process{Environ: environ, Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Now: w.now})
 	s := said{code, out.String(), errs.String()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -131,7 +132,13 @@ func (b *syncBuffer) String() string {
 // daily runs daily-bars with --json and returns its report and exit code.
 func (w *world) daily(args ...string) (sweep.Report, int) {
 	w.t.Helper()
-	s := w.run(append([]string{"run", "daily-bars", "--json"}, args...)...)
+	return w.job("daily-bars", args...)
+}
+
+// job runs a job with --json and returns its report and exit code.
+func (w *world) job(name string, args ...string) (sweep.Report, int) {
+	w.t.Helper()
+	s := w.run(append([]string{"run", name, "--json"}, args...)...)
 	var r sweep.Report
 	if err := json.Unmarshal([]byte(s.out), &r); err != nil {
 		w.t.Fatalf("standard output is no report: %v\n%s\n%s", err, s.out, s.err)

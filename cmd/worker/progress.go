@@ -32,22 +32,22 @@ type progress struct {
 	words atomic.Value
 }
 
-func (a *app) newProgress(total int, pace func() pace) *progress {
+func (a *app) newProgress(what string, total int, pace func() pace) *progress {
 	p := &progress{log: a.log, total: total, pace: pace, now: a.now, started: a.now()}
 	if total == 0 || !isTerminal(a.Stderr) {
 		return p
 	}
-	p.show(a.Stderr)
+	p.show(what, a.Stderr)
 	return p
 }
 
 // show draws the bar: count, rate, and the time at which the limits let the
 // last symbol through.
-func (p *progress) show(w io.Writer) {
+func (p *progress) show(what string, w io.Writer) {
 	p.words.Store(p.text())
 	p.bars = mpb.New(mpb.WithOutput(w), mpb.WithWidth(40))
 	p.bar = p.bars.AddBar(int64(p.total),
-		mpb.PrependDecorators(decor.Name("daily bars "), decor.CountersNoUnit("%d/%d")),
+		mpb.PrependDecorators(decor.Name(what+" "), decor.CountersNoUnit("%d/%d")),
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return p.words.Load().(string) })))
 }
 

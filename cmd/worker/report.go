@@ -22,7 +22,20 @@ func (a *app) printReport(r sweep.Report, forced bool) error {
 	if a.asJSON {
 		return a.printJSON(r)
 	}
+	for _, part := range r.Parts {
+		a.printf("%s %s: %s\n", part.Job, part.Period, summary(part))
+		a.printDetails(part)
+		a.printf("\n")
+	}
 	a.printf("%s %s: %s\n", r.Job, r.Period, summary(r))
+	a.printDetails(r)
+	if advice := advice(r, forced); advice != "" {
+		a.printf("\n%s\n", advice)
+	}
+	return nil
+}
+
+func (a *app) printDetails(r sweep.Report) {
 	if len(r.Outcomes) > 0 {
 		a.printOutcomes(r)
 	}
@@ -35,20 +48,24 @@ func (a *app) printReport(r sweep.Report, forced bool) error {
 	for _, w := range r.Warnings {
 		a.printf("\nWarning: %s\n", w)
 	}
-	if advice := advice(r, forced); advice != "" {
-		a.printf("\n%s\n", advice)
-	}
-	return nil
 }
 
 // summary is the report in one line.
 func summary(r sweep.Report) string {
 	if r.Symbols > 0 && r.Skipped == r.Symbols {
-		return fmt.Sprintf("nothing to fetch: all %d symbols are stored for this session already (0 provider calls)", r.Symbols)
+		return fmt.Sprintf("nothing to fetch: all %d symbols are stored for this %s already (0 provider calls)", r.Symbols, periodOf(r))
 	}
 	took := r.FinishedAt.Sub(r.StartedAt).Round(10 * time.Millisecond)
 	return fmt.Sprintf("%s, %d of %d symbols stored (%d before), %d rows written, %d provider calls, %s",
 		r.Status, r.Fetched+r.Skipped, r.Symbols, r.Skipped, r.Rows, r.ProviderCalls, took)
+}
+
+// periodOf names the kind of the report's period.
+func periodOf(r sweep.Report) string {
+	if _, err := market.ParseWeek(r.Period); err == nil {
+		return "week"
+	}
+	return "session"
 }
 
 func (a *app) newTable(header ...any) table.Writer {
@@ -95,8 +112,12 @@ func advice(r sweep.Report, forced bool) string {
 	case sweep.Partial, sweep.WasInterrupted:
 		return "Nothing is lost: run " + again + ", and it asks only for what is missing."
 	case sweep.OutOfQuota:
-		return fmt.Sprintf("Run %s after midnight in New York (%s): it asks only for what is missing.",
+		text := fmt.Sprintf("Run %s after midnight in New York (%s): it asks only for what is missing.",
 			again, nextMidnight(r.FinishedAt).UTC().Format(time.RFC3339))
+		if r.CompleteAt != nil {
+			text += fmt.Sprintf(" Under the limits all are stored on %s.", r.CompleteAt.In(market.NewYork()).Format(time.DateOnly))
+		}
+		return text
 	case sweep.OK, sweep.Failed:
 	}
 	return ""
@@ -112,6 +133,15 @@ type dryRun struct {
 	CallsToday    int             `json:"provider_calls_today"`
 	CompleteAt    time.Time       `json:"complete_at"`
 	Order         []market.Symbol `json:"order"`
+	// Parts are asked of providers whose calls are not counted by the day.
+	Parts    []dryRunPart `json:"parts,omitempty"`
+	Warnings []string     `json:"warnings,omitempty"`
+}
+
+type dryRunPart struct {
+	Job     string `json:"job"`
+	Symbols int    `json:"symbols"`
+	Skipped int    `json:"skipped"`
 }
 
 func (a *app) planDailyBars(ctx context.Context, s *services, req request) error {
@@ -124,23 +154,37 @@ func (a *app) planDailyBars(ctx context.Context, s *services, req request) error
 	if err != nil {
 		return err
 	}
-	p := a.pace(ctx, s, limits)
-	end := estimate(a.now(), len(plan.Todo), p)
-	d := dryRun{
+	end := estimate(a.now(), len(plan.Todo), a.pace(ctx, s, limits))
+	return a.printDryRun(dryRun{
 		Job: dailybars.Name, Period: req.session.String(),
 		Symbols: len(req.symbols), Skipped: plan.Skipped, ProviderCalls: len(plan.Todo),
 		CallsToday: end.today, CompleteAt: end.at.UTC(), Order: plan.Todo,
-	}
+	}, end, 1)
+}
+
+// printDryRun prints what a run would do; each is the number of calls that a
+// symbol costs.
+func (a *app) printDryRun(d dryRun, end eta, each int) error {
 	if d.Order == nil {
 		d.Order = []market.Symbol{}
 	}
 	if a.asJSON {
 		return a.printJSON(d)
 	}
-	a.printf("%s %s: would ask for %d of %d symbols (%d are stored), one call each\n",
-		d.Job, d.Period, d.ProviderCalls, d.Symbols, d.Skipped)
+	calls := "one call each"
+	if each > 1 {
+		calls = fmt.Sprintf("%d calls each", each)
+	}
+	a.printf("%s %s: would ask for %d of %d symbols (%d are stored), %s\n",
+		d.Job, d.Period, len(d.Order), d.Symbols, d.Skipped, calls)
 	if d.ProviderCalls > 0 {
 		a.printf("complete: %s\n", end)
+	}
+	for _, p := range d.Parts {
+		a.printf("before that, %s: %d symbols (%d are stored), which costs none of these calls\n", p.Job, p.Symbols, p.Skipped)
+	}
+	for _, w := range d.Warnings {
+		a.printf("\nWarning: %s\n", w)
 	}
 	return nil
 }

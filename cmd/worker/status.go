@@ -172,13 +172,17 @@ func newRunStatus(r store.RunInfo) runStatus {
 // quotas reads what is left of each window. Where Redis does not know the day
 // yet, the ledger does.
 func (a *app) quotas(ctx context.Context, s *services) ([]quotaStatus, error) {
-	limits, err := a.limits(s)
-	if err != nil {
-		return nil, err
-	}
-	levels, err := limits.Levels(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read quotas: %w", err)
+	var levels []limiter.Level
+	for _, limitsOf := range []func(*services) (*limiter.Limiter, error){a.limits, a.edgarLimits} {
+		limits, err := limitsOf(s)
+		if err != nil {
+			return nil, err
+		}
+		more, err := limits.Levels(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read quotas: %w", err)
+		}
+		levels = append(levels, more...)
 	}
 	quotas := make([]quotaStatus, 0, len(levels))
 	for _, l := range levels {

@@ -46,6 +46,15 @@ func (s *Sets) DailyBars(session market.Date) *Set {
 	}
 }
 
+// Fundamentals is the done-set of the fundamentals of one ISO week: period
+// week.String() of the job weekly_fundamentals in the ledger.
+func (s *Sets) Fundamentals(week market.Week) *Set {
+	return &Set{
+		sets: s, job: string(rediskey.Fundamentals), period: week.String(),
+		key: rediskey.FundamentalsDone(week), ttl: rediskey.FundamentalsTTL,
+	}
+}
+
 // Set is the done-set of one job and period. It is safe for concurrent use.
 type Set struct {
 	sets        *Sets

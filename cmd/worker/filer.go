@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/internal/rediskey"
+	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/alphavantage"
+	"github.com/alpha-oracle/worker/providers/edgar"
+)
+
+// The functions of Alpha Vantage that fundamentals can be made of.
+const (
+	overview     = "overview"
+	earnings     = "earnings"
+	balanceSheet = "balance_sheet"
+)
+
+// filer asks the SEC for the facts of a symbol. It looks the issuers of all
+// symbols up once, with the first of them.
+type filer struct {
+	client *edgar.Client
+
+	mu      sync.Mutex
+	tickers edgar.Tickers
+}
+
+// Facts implements fundamentals.Filer.
+func (f *filer) Facts(ctx context.Context, symbol market.Symbol) ([]market.Fact, error) {
+	cik, err := f.issuer(ctx, symbol)
+	if err != nil {
+		return nil, err
+	}
+	var facts []market.Fact
+	_, err = f.client.Facts(ctx, cik, market.IsNeeded, func(fact market.Fact) error {
+		facts = append(facts, fact)
+		return nil
+	})
+	return facts, err
+}
+
+func (f *filer) issuer(ctx context.Context, symbol market.Symbol) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.tickers.CIK) == 0 {
+		tickers, err := f.client.Tickers(ctx, f.tickers)
+		if err != nil {
+			return 0, err
+		}
+		f.tickers = tickers
+	}
+	cik, ok := f.tickers.CIK[symbol]
+	if !ok {
+		return 0, &providers.Error{
+			Provider: edgar.Name, Op: "issuer of " + string(symbol), Kind: providers.UnknownSymbol,
+			Err: fmt.Errorf("the SEC's list of %d symbols does not hold it", len(f.tickers.CIK)),
+		}
+	}
+	return cik, nil
+}
+
+// earningsFigures asks Alpha Vantage for earnings alone.
+type earningsFigures struct{ client *alphavantage.Client }
+
+// Overview implements fundamentals.Overviews.
+func (e earningsFigures) Overview(ctx context.Context, symbol market.Symbol) (market.Fundamentals, error) {
+	earnings, err := e.client.Earnings(ctx, symbol)
+	return earnings.Fundamentals(), err
+}
+
+// balanceFigures asks Alpha Vantage for a balance sheet alone.
+type balanceFigures struct{ client *alphavantage.Client }
+
+// Overview implements fundamentals.Overviews.
+func (b balanceFigures) Overview(ctx context.Context, symbol market.Symbol) (market.Fundamentals, error) {
+	sheet, err := b.client.BalanceSheet(ctx, symbol)
+	return sheet.Fundamentals(), err
+}
+
+// fundamentalsCache keeps the newest row of each symbol in Redis.
+type fundamentalsCache struct{ rdb *redis.Client }
+
+// Put implements fundamentals.Cache.
+func (c fundamentalsCache) Put(ctx context.Context, row market.Fundamentals) error {
+	key := rediskey.CacheFundamentals(row.Symbol)
+	document, err := json.Marshal(row)
+	if err == nil {
+		err = c.rdb.Set(ctx, key, document, rediskey.CacheMaxTTL).Err()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return nil
+}
