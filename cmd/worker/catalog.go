@@ -14,10 +14,12 @@ import (
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/internal/store"
 	"github.com/alpha-oracle/worker/internal/sweep"
+	"github.com/alpha-oracle/worker/jobs/altdata"
 	"github.com/alpha-oracle/worker/jobs/dailybars"
 	"github.com/alpha-oracle/worker/jobs/fundamentals"
 	"github.com/alpha-oracle/worker/providers/alphavantage"
 	"github.com/alpha-oracle/worker/providers/edgar"
+	"github.com/alpha-oracle/worker/providers/finra"
 	"github.com/alpha-oracle/worker/providers/transport"
 )
 
@@ -39,7 +41,8 @@ const (
 	// graceTime is how long the symbols in flight may go on after a signal.
 	// With the time to commit, to close the run and to let go of the
 	// servers it stays below 20 s.
-	graceTime = 6 * time.Second
+	graceTime   = 6 * time.Second
+	edgarMargin = 20 * time.Millisecond
 	// workers is the number of symbols in flight.
 	workers = 4
 )
@@ -116,10 +119,35 @@ func (a *app) edgar(ctx context.Context, s *services) (v vendor[*edgar.Client], 
 	return v, nil
 }
 
-// edgarLimits is the SEC's window, which counts the calls to all its hosts.
+// edgarLimits is the SEC's window, which counts the calls to all its hosts. Its
+// own limit is 10 a second, so that the distance to it is the margin for calls
+// that come closer together on their way than they started.
 func (a *app) edgarLimits(s *services) (*limiter.Limiter, error) {
 	return limiter.New(s.budget, limiter.Options{Now: a.now},
-		limiter.Window{Name: edgar.Name, Limit: a.cfg.EDGAR.PerSecond, Length: time.Second})
+		limiter.Window{Name: edgar.Name, Limit: a.cfg.EDGAR.PerSecond, Length: time.Second, Margin: edgarMargin})
+}
+
+// finra wires FINRA.
+func (a *app) finra(ctx context.Context, s *services) (v vendor[*finra.Client], err error) {
+	if v.limits, err = a.finraLimits(s); err != nil {
+		return v, err
+	}
+	if v.budget, err = a.newBudget(ctx, s, finra.Name, 0, v.limits); err != nil {
+		return v, err
+	}
+	o := a.transportOptions(finra.Name)
+	o.MaxBody, o.Check = finra.MaxBody, finra.Check
+	hc, err := transport.NewClient(a.cfg.FINRA.BaseURL, nil, v.budget, o)
+	if err != nil {
+		return v, fmt.Errorf("finra: %w", err)
+	}
+	v.client = finra.New(hc, finra.Options{BaseURL: a.cfg.FINRA.BaseURL})
+	return v, nil
+}
+
+func (a *app) finraLimits(s *services) (*limiter.Limiter, error) {
+	return limiter.New(s.budget, limiter.Options{Now: a.now},
+		limiter.Window{Name: finra.Name, Limit: a.cfg.FINRA.PerMinute, Length: time.Minute})
 }
 
 // limits are Alpha Vantage's windows: calls per minute, which Python shares,
@@ -163,16 +191,25 @@ func (a *app) dailyBars(s *services, req request, source dailybars.Source, run s
 func (a *app) fundamentals(s *services, req weekRequest) fundamentals.Job {
 	job := fundamentals.Job{
 		Library: s.db, Done: idempotency.New(s.rdb, s.db).Fundamentals(req.week),
-		Cache: fundamentalsCache{s.rdb}, Today: req.today, Force: req.force,
+		Cache: fundamentalsCache{s.rdb}, Today: a.today, Force: req.force,
 		Sweep:     sweep.Sweep{Workers: workers, Grace: graceTime, Redact: a.redact},
 		FactSweep: sweep.Sweep{Workers: workers, Grace: graceTime, Redact: a.redact},
 	}
 	// So that a plan knows what a symbol costs.
-	job.More = make([]fundamentals.Overviews, len(a.cfg.Functions)-1)
+	job.More = make([]fundamentals.More, len(a.cfg.Functions)-1)
 	if a.cfg.EDGAR.UserAgent != "" {
 		job.Filer = &filer{}
 	}
 	return job
+}
+
+// altdata is the job that loads alternative data, without what only a claimed
+// run has.
+func (a *app) altdata(s *services, f altdataFlags) altdata.Job {
+	return altdata.Job{
+		Library: s.db, LastRun: idempotency.NewLastRun(s.rdb, s.db), Calendar: market.NYSE(), Now: a.now(), Force: f.force,
+		Sweep: sweep.Sweep{Workers: workers, Grace: graceTime, Redact: a.redact},
+	}
 }
 
 func (a *app) logCall(t transport.Attempt) {

@@ -81,7 +81,7 @@ func TestStatusAndKeys(t *testing.T) {
 			if st.Bars.Symbols != 3 || st.Bars.Bars != 300 || st.Bars.Newest != sessionDate() || len(st.Runs) != 1 || st.Runs[0].Status != "ok" {
 				t.Errorf("status %+v", st)
 			}
-			if len(st.Quotas) != 3 || st.Quotas[2].Name != "edgar" || st.Quotas[1].Left == nil || *st.Quotas[1].Left != 99_997 || st.Quotas[1].Reset == nil {
+			if len(st.Quotas) != 4 || st.Quotas[2].Name != "edgar" || st.Quotas[3].Name != "finra" || st.Quotas[1].Left == nil || *st.Quotas[1].Left != 99_997 || st.Quotas[1].Reset == nil {
 				t.Errorf("quotas %+v", st.Quotas)
 			}
 			if words := w.run("status"); words.code != exitOK || !strings.Contains(words.out, "2026-03-12") {

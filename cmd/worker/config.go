@@ -52,6 +52,8 @@ func settings() []setting {
 		{env: "SA_DATA__EDGAR__BASE_URL", standard: "https://www.sec.gov", meaning: "the SEC's files, or a simulator of them"},
 		{env: "SA_DATA__EDGAR__DATA_BASE_URL", standard: "https://data.sec.gov", meaning: "the SEC's figures, or a simulator of them"},
 		{env: "SA_DATA__EDGAR__RATE_LIMIT_PER_SECOND", standard: "8", meaning: "calls to the SEC in any second, of all hosts together; it blocks above 10"},
+		{env: "SA_DATA__FINRA__BASE_URL", standard: "https://api.finra.org", meaning: "FINRA's data, or a simulator of them"},
+		{env: "SA_DATA__FINRA__RATE_LIMIT_PER_MINUTE", standard: "60", meaning: "calls to FINRA in any 60 seconds"},
 		{env: "SA_DATA__UNIVERSE__SYMBOLS", standard: "sp500", meaning: "sp500, a comma list, or @file", list: true},
 		{env: "SA_LOG__LEVEL", standard: "info", meaning: "debug, info, warn or error"},
 		{env: "SA_LOG__FORMAT", meaning: "json or console; empty: json when standard error is no terminal"},
@@ -70,6 +72,7 @@ type config struct {
 	// Functions are what is asked of Alpha Vantage for fundamentals.
 	Functions []string
 	EDGAR     edgarConfig
+	FINRA     finraConfig
 	Universe  string
 	LogLevel  zapcore.Level
 	LogFormat string
@@ -85,6 +88,12 @@ type config struct {
 type edgarConfig struct {
 	UserAgent, BaseURL, DataURL string
 	PerSecond                   int
+}
+
+// finraConfig is how FINRA is asked.
+type finraConfig struct {
+	BaseURL   string
+	PerMinute int
 }
 
 // usageError is a mistake of the person who called the program: exit code 2.
@@ -297,6 +306,10 @@ func (l *loader) build() config {
 			BaseURL:   strings.TrimRight(l.url("SA_DATA__EDGAR__BASE_URL", "http", "https").Reveal(), "/"),
 			DataURL:   strings.TrimRight(l.url("SA_DATA__EDGAR__DATA_BASE_URL", "http", "https").Reveal(), "/"),
 			PerSecond: l.count("SA_DATA__EDGAR__RATE_LIMIT_PER_SECOND", 1),
+		},
+		FINRA: finraConfig{
+			BaseURL:   strings.TrimRight(l.url("SA_DATA__FINRA__BASE_URL", "http", "https").Reveal(), "/"),
+			PerMinute: l.count("SA_DATA__FINRA__RATE_LIMIT_PER_MINUTE", 1),
 		},
 		Universe:  l.text("SA_DATA__UNIVERSE__SYMBOLS"),
 		LogLevel:  l.level("SA_LOG__LEVEL"),

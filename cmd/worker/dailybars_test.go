@@ -143,6 +143,7 @@ func (w *world) dump() string {
 	var text strings.Builder
 	for _, table := range []string{
 		"ingest_runs", "ingest_items", "ingest_attempts", "ingest_calls", "ingest_watermarks", "fundamentals", "fundamental_facts",
+		"insider_transactions", "insider_filings", "insider_owners", "ingest_filings", "short_interest",
 	} {
 		rows, err := conn.Query(w.t.Context(), "select '"+table+" ' || t.xmin || ' ' || t::text || E'\\n' from "+table+" t order by 1")
 		if err != nil {

@@ -47,6 +47,7 @@ func (a *app) startDemo(ctx context.Context, f *runFlags) (end func(), err error
 	a.cfg.EDGAR = edgarConfig{
 		UserAgent: "demonstration demo@example.com", BaseURL: a.cfg.BaseURL, DataURL: a.cfg.BaseURL, PerSecond: demoPerMinute / 60,
 	}
+	a.cfg.FINRA = finraConfig{a.cfg.BaseURL, demoPerMinute}
 	if !f.symbols.set {
 		f.symbols = once{value: demoSymbols, set: true}
 	}

@@ -56,7 +56,7 @@ Postgres the function fundamental_facts_as_of(date) returns the same rows.`,
 }
 
 func (a *app) exportFacts(ctx context.Context, f factFlags) error {
-	day := market.DateOf(a.now().In(market.NewYork()))
+	day := a.today()
 	var symbols []market.Symbol
 	var concepts []string
 	var err error

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -10,9 +11,11 @@ import (
 
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/internal/rediskey"
+	"github.com/alpha-oracle/worker/jobs/altdata"
 	"github.com/alpha-oracle/worker/providers"
 	"github.com/alpha-oracle/worker/providers/alphavantage"
 	"github.com/alpha-oracle/worker/providers/edgar"
+	"github.com/alpha-oracle/worker/providers/finra"
 )
 
 // The functions of Alpha Vantage that fundamentals can be made of.
@@ -22,8 +25,7 @@ const (
 	balanceSheet = "balance_sheet"
 )
 
-// filer asks the SEC for the facts of a symbol. It looks the issuers of all
-// symbols up once, with the first of them.
+// filer asks the SEC. It looks the issuers of all symbols up once.
 type filer struct {
 	client *edgar.Client
 
@@ -46,23 +48,76 @@ func (f *filer) Facts(ctx context.Context, symbol market.Symbol) ([]market.Fact,
 }
 
 func (f *filer) issuer(ctx context.Context, symbol market.Symbol) (int, error) {
+	issuers, err := f.Issuers(ctx)
+	if err != nil {
+		return 0, err
+	}
+	cik, ok := issuers[symbol]
+	if !ok {
+		return 0, &providers.Error{
+			Provider: edgar.Name, Op: "issuer of " + string(symbol), Kind: providers.UnknownSymbol,
+			Err: fmt.Errorf("the SEC's list of %d symbols does not hold it", len(issuers)),
+		}
+	}
+	return cik, nil
+}
+
+// Issuers implements altdata.Filings. The map is not to be changed.
+func (f *filer) Issuers(ctx context.Context) (map[market.Symbol]int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.tickers.CIK) == 0 {
 		tickers, err := f.client.Tickers(ctx, f.tickers)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		f.tickers = tickers
 	}
-	cik, ok := f.tickers.CIK[symbol]
-	if !ok {
-		return 0, &providers.Error{
-			Provider: edgar.Name, Op: "issuer of " + string(symbol), Kind: providers.UnknownSymbol,
-			Err: fmt.Errorf("the SEC's list of %d symbols does not hold it", len(f.tickers.CIK)),
-		}
+	return f.tickers.CIK, nil
+}
+
+// Day implements altdata.Filings.
+func (f *filer) Day(ctx context.Context, day market.Date, wanted altdata.Wanted) (all []market.ListedFiling, err error) {
+	_, err = f.client.DailyIndex(ctx, day, wanted, listInto(&all))
+	return all, err
+}
+
+// Quarter implements altdata.Filings.
+func (f *filer) Quarter(ctx context.Context, year, quarter int, wanted altdata.Wanted) (all []market.ListedFiling, err error) {
+	_, err = f.client.QuarterlyIndex(ctx, year, quarter, wanted, listInto(&all))
+	return all, err
+}
+
+func listInto(all *[]market.ListedFiling) func(edgar.IndexRow) error {
+	return func(row edgar.IndexRow) error {
+		*all = append(*all, market.ListedFiling(row))
+		return nil
 	}
-	return cik, nil
+}
+
+// Filing implements altdata.Filings.
+func (f *filer) Filing(ctx context.Context, listed market.ListedFiling) (market.InsiderFiling, error) {
+	filing, err := f.client.Filing(ctx, edgar.IndexRow(listed))
+	if known, ok := errors.AsType[*providers.Error](err); ok && known.Kind == providers.NoData && known.Status == 0 {
+		// There is a document, but a wanted issuer is only an owner in it.
+		err = fmt.Errorf("%w: %w", altdata.ErrOtherIssuer, known.Err)
+	}
+	return filing, err
+}
+
+// shorts asks FINRA.
+type shorts struct{ client *finra.Client }
+
+// ShortInterest implements altdata.Shorts.
+func (s shorts) ShortInterest(ctx context.Context, settlement market.Date, symbols []market.Symbol) (rows []market.ShortInterest, notes []string, err error) {
+	summary, err := s.client.ShortInterest(ctx, settlement, symbols, func(row market.ShortInterest) error {
+		rows = append(rows, row)
+		return nil
+	})
+	for _, c := range summary.Collisions {
+		notes = append(notes, fmt.Sprintf("FINRA's %s is left out, it may be any of %v: %s", c.Code, c.Symbols, c.Reason))
+	}
+	return rows, notes, err
 }
 
 // earningsFigures asks Alpha Vantage for earnings alone.

@@ -49,7 +49,6 @@ What is stored was learnt today, whatever the week: rows are never dated back.` 
 // weekRequest is what a run of fundamentals was asked to do, checked.
 type weekRequest struct {
 	week    market.Week
-	today   market.Date
 	symbols []market.Symbol
 	force   bool
 }
@@ -63,13 +62,12 @@ func (a *app) runFundamentals(ctx context.Context, f fundamentalsFlags) error {
 	if err := a.needKey(f.runFlags); err != nil {
 		return err
 	}
-	today := market.DateOf(a.now().In(market.NewYork()))
-	week, err := week(f.week, today)
+	week, err := week(f.week, a.today())
 	if err != nil {
 		return err
 	}
 	return a.withRun(ctx, f.runFlags, func(ctx context.Context, s *services, symbols []market.Symbol) error {
-		req := weekRequest{week, today, symbols, f.force}
+		req := weekRequest{week, symbols, f.force}
 		if f.dryRun {
 			return a.planFundamentals(ctx, s, req)
 		}
@@ -83,6 +81,9 @@ func (a *app) runFundamentals(ctx context.Context, f fundamentalsFlags) error {
 		return a.finish(ctx, report, f.force)
 	})
 }
+
+// today is the date in New York.
+func (a *app) today() market.Date { return market.DateOf(a.now().In(market.NewYork())) }
 
 func week(flag once, today market.Date) (market.Week, error) {
 	if !flag.set {
@@ -117,8 +118,9 @@ func (a *app) loadFundamentals(ctx context.Context, s *services, req weekRequest
 	}
 	job.Overviews = v.client
 	for i, function := range a.cfg.Functions[1:] {
-		job.More[i] = map[string]fundamentals.Overviews{
-			earnings: earningsFigures{v.client}, balanceSheet: balanceFigures{v.client},
+		job.More[i] = map[string]fundamentals.More{
+			earnings:     {Overviews: earningsFigures{v.client}, Fills: []market.Field{market.EarningsGrowth}},
+			balanceSheet: {Overviews: balanceFigures{v.client}, Fills: []market.Field{market.DebtToEquity, market.CurrentRatio}},
 		}[function]
 	}
 	start := a.pace(ctx, s, v.limits)
@@ -170,7 +172,10 @@ func withFacts(report sweep.Report, parts []sweep.Report) sweep.Report {
 	report.Parts = parts
 	for _, part := range parts {
 		report.ProviderCalls += part.ProviderCalls
-		if askAgain(part) > 0 && report.Status == sweep.OK {
+		switch {
+		case part.Status == sweep.WasInterrupted && report.Status != sweep.Failed:
+			report.Status = sweep.WasInterrupted
+		case askAgain(part) > 0 && report.Status == sweep.OK:
 			report.Status = sweep.Partial
 		}
 	}
@@ -195,7 +200,7 @@ func (a *app) planFundamentals(ctx context.Context, s *services, req weekRequest
 	end := estimate(a.now(), job.Calls(plan), a.pace(ctx, s, limits))
 	d := dryRun{
 		Job: fundamentals.Name, Period: req.week.String(),
-		Symbols: len(req.symbols), Skipped: plan.Done, ProviderCalls: job.Calls(plan),
+		Symbols: len(req.symbols), Skipped: len(plan.Done), ProviderCalls: job.Calls(plan),
 		CallsToday: end.today, CompleteAt: end.at.UTC(), Order: plan.Overviews,
 		Parts:    []dryRunPart{{Job: fundamentals.FactsName, Symbols: len(plan.Facts), Skipped: plan.FactsDone}},
 		Warnings: plan.Warnings,

@@ -37,7 +37,7 @@ func (w *world) simulate(c simulator.Config) {
 	w.sim = simulator.New(c)
 	server := httptest.NewServer(w.sim)
 	w.t.Cleanup(server.Close)
-	for _, name := range []string{"SA_DATA__ALPHA_VANTAGE__BASE_URL", "SA_DATA__EDGAR__BASE_URL", "SA_DATA__EDGAR__DATA_BASE_URL"} {
+	for _, name := range []string{"SA_DATA__ALPHA_VANTAGE__BASE_URL", "SA_DATA__EDGAR__BASE_URL", "SA_DATA__EDGAR__DATA_BASE_URL", "SA_DATA__FINRA__BASE_URL"} {
 		w.env[name] = server.URL
 	}
 }
@@ -376,7 +376,8 @@ func TestMoreFunctions(t *testing.T) {
 	delete(w.env, "SA_DATA__EDGAR__USER_AGENT")
 	w.env["SA_DATA__ALPHA_VANTAGE__FUNDAMENTALS"] = "overview, earnings, balance_sheet"
 	report, code := w.week("--symbols", "AAPL")
-	if code != exitOK || len(w.sim.Calls()) != 3 || report.ProviderCalls != 3 {
+	// The overview has the earnings' growth, so they are not asked for.
+	if code != exitOK || len(w.sim.Calls()) != 2 || report.ProviderCalls != 2 {
 		t.Fatalf("exit %d, %d calls, report %+v", code, len(w.sim.Calls()), report)
 	}
 	row, _, err := w.open().db.Fundamentals(t.Context(), "AAPL", day)

@@ -21,6 +21,7 @@ import (
 	"github.com/alpha-oracle/worker/internal/rediskey"
 	"github.com/alpha-oracle/worker/internal/store"
 	"github.com/alpha-oracle/worker/jobs/dailybars"
+	"github.com/alpha-oracle/worker/jobs/fundamentals"
 )
 
 const (
@@ -302,19 +303,41 @@ func (s *services) rebuildEmbedded(ctx context.Context, now time.Time) error {
 	if !s.embeddedRedis {
 		return nil
 	}
-	runs, err := s.db.Runs(ctx, dailybars.Name, rebuiltRuns)
+	sets := idempotency.New(s.rdb, s.db)
+	if err := s.rebuildSets(ctx, dailybars.Name, now.Add(-rediskey.DailyBarsTTL), func(period string) *idempotency.Set {
+		if session, err := market.ParseDate(period); err == nil {
+			return sets.DailyBars(session)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := s.rebuildSets(ctx, fundamentals.Name, now.Add(-rediskey.FundamentalsTTL), func(period string) *idempotency.Set {
+		if week, err := market.ParseWeek(period); err == nil {
+			return sets.Fundamentals(week)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	_, _, err := idempotency.NewLastRun(s.rdb, s.db).Get(ctx)
+	return err
+}
+
+// rebuildSets fills the done-sets of a job's runs that were active since then.
+func (s *services) rebuildSets(ctx context.Context, job string, since time.Time, setOf func(period string) *idempotency.Set) error {
+	runs, err := s.db.Runs(ctx, job, rebuiltRuns)
 	if err != nil {
 		return err
 	}
-	sets := idempotency.New(s.rdb, s.db)
-	rebuilt := map[market.Date]bool{}
+	rebuilt := map[string]bool{}
 	for _, r := range runs {
-		session, err := market.ParseDate(r.Period)
-		if err != nil || rebuilt[session] || now.Sub(lastActive(r)) > rediskey.DailyBarsTTL {
+		set := setOf(r.Period)
+		if set == nil || rebuilt[r.Period] || lastActive(r).Before(since) {
 			continue
 		}
-		rebuilt[session] = true
-		if _, err := sets.DailyBars(session).Rebuild(ctx); err != nil {
+		rebuilt[r.Period] = true
+		if _, err := set.Rebuild(ctx); err != nil {
 			return err
 		}
 	}

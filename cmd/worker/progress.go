@@ -72,8 +72,7 @@ func (p *progress) unit(u sweep.Unit) {
 		p.bar.Increment()
 		return
 	}
-	p.log.Debug("symbol", zap.String("symbol", string(u.Symbol)), zap.String("outcome", string(u.Outcome)),
-		zap.Int("rows", u.Rows), zap.String("message", u.Message))
+	logUnit(p.log, u)
 	if p.seen%logEvery == 0 || p.seen == p.total {
 		p.log.Info("progress", zap.Int("of", p.total), zap.Int("seen", p.seen),
 			zap.Int("failed", p.seen-p.done), zap.Stringer("eta", estimate(p.now(), p.total-p.seen, p.pace())))
@@ -88,3 +87,11 @@ func (p *progress) finish() {
 	p.bar.Abort(false)
 	p.bars.Wait()
 }
+
+func logUnit(log *zap.Logger, u sweep.Unit) {
+	log.Debug("symbol", zap.String("symbol", string(u.Symbol)), zap.String("outcome", string(u.Outcome)),
+		zap.Int("rows", u.Rows), zap.String("message", u.Message))
+}
+
+// logUnit is told of the items of a job whose number is not known beforehand.
+func (a *app) logUnit(part string, u sweep.Unit) { logUnit(a.log.With(zap.String("part", part)), u) }

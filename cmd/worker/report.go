@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -52,18 +53,28 @@ func (a *app) printDetails(r sweep.Report) {
 
 // summary is the report in one line.
 func summary(r sweep.Report) string {
-	if r.Symbols > 0 && r.Skipped == r.Symbols {
-		return fmt.Sprintf("nothing to fetch: all %d symbols are stored for this %s already (0 provider calls)", r.Symbols, periodOf(r))
+	units := "symbols"
+	if periodOf(r) == "window" {
+		units = "items"
+	}
+	if r.Symbols > 0 && r.Skipped == r.Symbols && r.Rows+r.ProviderCalls == 0 {
+		return fmt.Sprintf("nothing to fetch: all %d %s are stored for this %s already (0 provider calls)", r.Symbols, units, periodOf(r))
+	}
+	stored := fmt.Sprintf("%s, %d of %d %s stored (%d before), %d rows written", r.Status, r.Fetched+r.Skipped, r.Symbols, units, r.Skipped, r.Rows)
+	if r.StartedAt.IsZero() {
+		return stored // of a part that was not timed by itself
 	}
 	took := r.FinishedAt.Sub(r.StartedAt).Round(10 * time.Millisecond)
-	return fmt.Sprintf("%s, %d of %d symbols stored (%d before), %d rows written, %d provider calls, %s",
-		r.Status, r.Fetched+r.Skipped, r.Symbols, r.Skipped, r.Rows, r.ProviderCalls, took)
+	return fmt.Sprintf("%s, %d provider calls, %s", stored, r.ProviderCalls, took)
 }
 
 // periodOf names the kind of the report's period.
 func periodOf(r sweep.Report) string {
 	if _, err := market.ParseWeek(r.Period); err == nil {
 		return "week"
+	}
+	if strings.Contains(r.Period, "/") {
+		return "window"
 	}
 	return "session"
 }

@@ -30,10 +30,10 @@ func (a *app) runCommand() *cobra.Command {
 		Example: "  worker run daily-bars --demo\n  worker run fundamentals --demo",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.helpThenUsage(cmd, "name a job: daily-bars, fundamentals")
+			return a.helpThenUsage(cmd, "name a job: daily-bars, fundamentals, altdata")
 		},
 	}
-	cmd.AddCommand(a.dailyBarsCommand(), a.fundamentalsCommand())
+	cmd.AddCommand(a.dailyBarsCommand(), a.fundamentalsCommand(), a.altdataCommand())
 	return cmd
 }
 

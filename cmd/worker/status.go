@@ -173,7 +173,7 @@ func newRunStatus(r store.RunInfo) runStatus {
 // yet, the ledger does.
 func (a *app) quotas(ctx context.Context, s *services) ([]quotaStatus, error) {
 	var levels []limiter.Level
-	for _, limitsOf := range []func(*services) (*limiter.Limiter, error){a.limits, a.edgarLimits} {
+	for _, limitsOf := range []func(*services) (*limiter.Limiter, error){a.limits, a.edgarLimits, a.finraLimits} {
 		limits, err := limitsOf(s)
 		if err != nil {
 			return nil, err

@@ -15,7 +15,7 @@ import (
 
 // ErrRedis is wrapped by errors of Redis. The ledger is not concerned: a run
 // may go on after such an error, and the next one puts the set right.
-var ErrRedis = errors.New("done-set not updated")
+var ErrRedis = errors.New("redis is behind the ledger")
 
 //go:embed sync.lua
 var syncSource string

@@ -119,6 +119,11 @@ type DerivedFact struct {
 // does not add up with it. Only if there was none by then, they are the first
 // version after it.
 //
+// Where a report puts its figures on another basis, as after the sale of a
+// business, the nine months that were filed before do not add up with its year:
+// none is computed where the year was restated after them, or where the report
+// shows another year before it with another value than was known.
+//
 // Only amounts of money are computed. Figures per share, numbers of shares and
 // pure numbers are averages or quotients, of which a year is not the sum of
 // its quarters.
@@ -130,7 +135,7 @@ func FourthQuarter(facts []Fact, day Date) []DerivedFact {
 	for i := range known {
 		named[known[i].quantity()] = true
 	}
-	begins := nineMonths(facts, day)
+	begins, years := nineMonths(facts, day), versionsOfYears(facts, day)
 	var quarters []DerivedFact
 	for i := range known {
 		year := &known[i]
@@ -138,7 +143,7 @@ func FourthQuarter(facts []Fact, day Date) []DerivedFact {
 			continue
 		}
 		nine := beside(year, begins[quantity{line: year.line(), start: year.Start}])
-		if nine == nil {
+		if nine == nil || rebased(years[year.line()], year, nine) {
 			continue
 		}
 		q := remainder(year, nine)
@@ -160,6 +165,48 @@ func nineMonths(facts []Fact, day Date) map[quantity][]*Fact {
 		}
 	}
 	return begins
+}
+
+// versionsOfYears returns all versions of all years, by line.
+func versionsOfYears(facts []Fact, day Date) map[line][]*Fact {
+	years := make(map[line][]*Fact)
+	for i := range facts {
+		if f := &facts[i]; f.Filed > 0 && f.Filed <= day && f.Period() == Year && isMoney(f.Unit) {
+			years[f.line()] = append(years[f.line()], f)
+		}
+	}
+	return years
+}
+
+// rebased reports whether the year stands on another basis than nine months
+// that were filed before it.
+func rebased(years []*Fact, year, nine *Fact) bool {
+	for _, f := range years {
+		restated := f.quantity() == year.quantity() && f.Filed < year.Filed && f.Value != year.Value && nine.Filed <= f.Filed
+		if restated {
+			return true
+		}
+		beside := f.Accession == year.Accession && f.End < year.Start && nine.Filed < year.Filed
+		if !beside {
+			continue
+		}
+		for _, before := range years {
+			if before.quantity() == f.quantity() && before.Filed < f.Filed && before.Value != f.Value && !replacedBefore(years, before, f) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// replacedBefore reports whether there is a version between the two.
+func replacedBefore(years []*Fact, before, f *Fact) bool {
+	for _, other := range years {
+		if other.quantity() == f.quantity() && byVersion(other, before) > 0 && other.Filed < f.Filed {
+			return true
+		}
+	}
+	return false
 }
 
 // beside returns the version of nine months that adds up with year, nil if

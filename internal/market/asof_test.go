@@ -170,6 +170,11 @@ func TestFourthQuarterTakesWhatAddsUp(t *testing.T) {
 	nine := revenue(9, 70, "10-Q", "0000000001-24-000003", at(11, 1))
 	year := revenue(12, 100, "10-K", "0000000001-25-000001", at(14, 20))
 	with := func(f market.Fact, change func(*market.Fact)) market.Fact { change(&f); return f }
+	before := func(value float64, accession string, filed market.Date) market.Fact {
+		f := revenue(12, value, "10-K", accession, filed)
+		f.Start, f.End = f.Start-365, f.Start-1
+		return f
+	}
 	for _, c := range []struct {
 		name  string
 		facts []market.Fact
@@ -184,8 +189,14 @@ func TestFourthQuarterTakesWhatAddsUp(t *testing.T) {
 		{"another start", []market.Fact{with(nine, func(f *market.Fact) { f.Start++ }), year}, nil, 0},
 		{"another unit", []market.Fact{with(nine, func(f *market.Fact) { f.Unit = "EUR" }), year}, nil, 0},
 		{"another issuer", []market.Fact{with(nine, func(f *market.Fact) { f.CIK++ }), year}, nil, 0},
-		{"the rest is no quarter", []market.Fact{with(nine, func(f *market.Fact) { f.End -= 14 }), with(year, func(f *market.Fact) { f.End += 9 })}, nil, 0},
+		{"the rest is no quarter", []market.Fact{with(nine, func(f *market.Fact) { f.End -= 20 }), with(year, func(f *market.Fact) { f.End += 12 })}, nil, 0},
 		{"no year", []market.Fact{nine}, nil, 0},
+		{"the year alone restated", []market.Fact{nine, year, revenue(12, 104, "10-K", "y", at(26, 20))}, nil, 0},
+		{"the year before is recast", []market.Fact{nine, year, before(90, "0000000001-24-000001", at(2, 20)), before(60, year.Accession, year.Filed)}, nil, 0},
+		{"the year before is as it was", []market.Fact{nine, year, before(90, "0000000001-24-000001", at(2, 20)), before(90, year.Accession, year.Filed)}, []float64{30}, year.Filed},
+		{"recast, and restated once more", []market.Fact{
+			nine, year, before(90, "a", at(2, 20)), before(60, "b", at(8, 20)), before(60, year.Accession, year.Filed),
+		}, []float64{30}, year.Filed},
 	} {
 		got := market.FourthQuarter(c.facts, at(40, 1))
 		var found []float64

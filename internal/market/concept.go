@@ -80,8 +80,9 @@ func Concepts() []Concept {
 		{Shares, dei, "EntityCommonStockSharesOutstanding", shares},
 		{Shares, gaap, "CommonStockSharesOutstanding", shares},
 
-		{Revenue, gaap, "RevenueFromContractWithCustomerExcludingAssessedTax", ""}, // since 2018
 		{Revenue, gaap, "Revenues", ""},
+		// Since 2018; beside Revenues it is a part of them.
+		{Revenue, gaap, "RevenueFromContractWithCustomerExcludingAssessedTax", ""},
 		{Revenue, gaap, "RevenueFromContractWithCustomerIncludingAssessedTax", ""},
 		{Revenue, gaap, "SalesRevenueNet", ""}, // until 2018
 		{Revenue, gaap, "SalesRevenueGoodsNet", ""},

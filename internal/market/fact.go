@@ -24,7 +24,8 @@ type Fact struct {
 // Period is the kind of period that a fact speaks of, by its length.
 type Period int
 
-// The periods that reports have. A year has 52 or 53 weeks in some.
+// The periods that reports have. In some a year has 52 or 53 weeks, and its
+// quarters have 12, 16 or 17.
 const (
 	OtherPeriod Period = iota
 	Instant
@@ -42,11 +43,11 @@ func (f Fact) Period() Period {
 		return Instant
 	}
 	switch days := int(f.End-f.Start) + 1; {
-	case days >= 80 && days <= 100:
+	case days >= 80 && days <= 120:
 		return Quarter
-	case days >= 170 && days <= 195:
+	case days >= 165 && days <= 200:
 		return Half
-	case days >= 260 && days <= 285:
+	case days >= 248 && days <= 288:
 		return NineMonths
 	case days >= 350 && days <= 380:
 		return Year

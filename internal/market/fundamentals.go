@@ -79,11 +79,14 @@ type Origin struct {
 	// Computed says that the figure was computed here from reported facts;
 	// else it is the provider's own.
 	Computed bool `json:"computed,omitempty"`
+	// Learnt is the day on which the figure was learnt, if it is not that of
+	// the row.
+	Learnt Date `json:"learnt,omitzero"`
 }
 
 // replaces reports whether a figure of origin o is at least as good as one of
 // origin old: the provider's own before a computed one, then what was filed
-// later and what speaks of a later period.
+// later and what speaks of a later period, as far as both sides say so.
 func (o Origin) replaces(old Origin) bool {
 	if old.Source == "" {
 		return true
@@ -91,7 +94,15 @@ func (o Origin) replaces(old Origin) bool {
 	if o.Computed != old.Computed {
 		return old.Computed
 	}
-	return o.Filed >= old.Filed && o.Period >= old.Period
+	atLeast := func(is, was Date) bool { return is >= was || is == 0 && o.Source == old.Source }
+	return atLeast(o.Filed, old.Filed) && atLeast(o.Period, old.Period)
+}
+
+// outdates reports whether a figure of origin old must not stand beside one of
+// origin o: both were computed from filings of one source, o from a later
+// period. What could be computed before can be null by now for good reason.
+func (o Origin) outdates(old Origin) bool {
+	return o.Computed && old.Computed && o.Source == old.Source && o.Filed > 0 && old.Filed > 0 && o.Period > old.Period
 }
 
 // Figure is the value of a field. The zero Figure is null: nobody knows it.
@@ -131,10 +142,18 @@ func (f *Fundamentals) Empty() bool {
 // Merge returns the row that holds the better of the two values of each field:
 // one that is known before null, the provider's own before a computed one, one
 // filed later, or for a later period, before an older one; among equals, that
-// of newer. Symbol and Date are those of newer.
+// of newer. Figures that were computed from an older balance sheet than one of
+// newer's are dropped. Symbol and Date are those of newer.
 func (f Fundamentals) Merge(newer Fundamentals) Fundamentals {
 	merged := f
 	merged.Symbol, merged.Date = newer.Symbol, newer.Date
+	for i := range f.Figures {
+		for _, is := range newer.Figures {
+			if is.Known && is.outdates(f.Figures[i].Origin) {
+				f.Figures[i], merged.Figures[i] = Figure{}, Figure{}
+			}
+		}
+	}
 	for i := range merged.Figures {
 		old, is := f.Figures[i], newer.Figures[i]
 		if is.Known && (!old.Known || is.replaces(old.Origin)) {

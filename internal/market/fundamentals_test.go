@@ -43,6 +43,7 @@ func TestMergeKeepsTheBetterValue(t *testing.T) {
 		"a value over null":             {market.Figure{}, computed(2, early), computed(2, early)},
 		"the same period again":         {own(1, early), own(2, early), own(2, early)},
 		"an older period":               {own(1, late), own(2, early), own(1, late)},
+		"no period given":               {own(1, late), own(2, 0), own(2, 0)},
 		"a later filing":                {computed(1, early), computed(2, late), computed(2, late)},
 		"an older filing":               {computed(1, late), computed(2, early), computed(1, late)},
 		"computed over the provider's":  {own(1, early), computed(2, late), own(1, early)},
@@ -62,6 +63,26 @@ func TestMergeKeepsTheBetterValue(t *testing.T) {
 				t.Errorf("merged again: %+v", again.Figures)
 			}
 		})
+	}
+}
+
+// A ratio that a newer balance sheet does not give must not stand beside those
+// that it gives.
+func TestMergeKeepsOneBalanceSheet(t *testing.T) {
+	t.Parallel()
+	at := func(period market.Date) market.Figure {
+		return market.Figure{Value: 1, Known: true, Origin: market.Origin{Source: "edgar", Computed: true, Filed: period + 30, Period: period}}
+	}
+	var old, newer market.Fundamentals
+	old.Figures[market.DebtToEquity], old.Figures[market.CurrentRatio] = at(739000), at(739000)
+	old.Figures[market.PERatio] = market.Figure{Value: 3, Known: true, Origin: market.Origin{Source: "alpha_vantage"}}
+	newer.Figures[market.CurrentRatio] = at(739090)
+	merged := old.Merge(newer)
+	if merged.Figures[market.DebtToEquity].Known || merged.Figures[market.CurrentRatio] != at(739090) || !merged.Figures[market.PERatio].Known {
+		t.Errorf("%+v", merged.Figures)
+	}
+	if back := newer.Merge(old); back.Figures[market.CurrentRatio] != at(739090) {
+		t.Errorf("an older sheet: %+v", back.Figures)
 	}
 }
 

@@ -30,6 +30,19 @@ const (
 // of its period. Nothing of that write is stored.
 var ErrFenced = errors.New("another run has taken over this period: nothing was stored")
 
+// RefusedError is returned for rows that no store can hold as they are: none of
+// them is stored, and none would be by another try.
+type RefusedError struct{ Err error }
+
+// Error says what is wrong with the rows.
+func (e *RefusedError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong with the rows.
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// Outcome is the class of the symbol whose rows they are.
+func (e *RefusedError) Outcome() string { return "bad_payload" }
+
 // HeldError is returned by Begin while another live process owns the period.
 type HeldError struct {
 	Job, Period, Owner string
@@ -41,8 +54,8 @@ func (e *HeldError) Error() string {
 	return fmt.Sprintf("%s %s is being run by %s since %s", e.Job, e.Period, e.Owner, e.Since.UTC().Format(time.RFC3339))
 }
 
-// DB is a store of bars, fundamentals and facts, and of the ledger behind them.
-// It is safe for concurrent use.
+// DB is a store of bars, fundamentals and facts, of reports of insiders and short
+// interest, and of the ledger behind them. It is safe for concurrent use.
 type DB interface {
 	// Migrate brings the schema up to this program's version. Several
 	// processes may do it at once. Tables that alpha-oracle made are
@@ -100,8 +113,24 @@ type DB interface {
 	// program wrote the origins are zero; one that is not at midnight UTC is
 	// left out.
 	Fundamentals(ctx context.Context, symbol market.Symbol, through market.Date) (row market.Fundamentals, ok bool, err error)
-	// Corrections returns the newest corrections of a symbol's bars and
-	// facts first, at most limit of them.
+	// InsiderFilings returns the filings that are stored of a symbol, by the
+	// day on which they were filed and their accession number.
+	InsiderFilings(ctx context.Context, symbol market.Symbol) ([]market.InsiderFiling, error)
+	// ShortInterest returns the stored rows of a symbol in ascending order.
+	// Left out are those that another program wrote without a short interest
+	// or at another time than midnight UTC.
+	ShortInterest(ctx context.Context, symbol market.Symbol) ([]market.ShortInterest, error)
+	// PendingFilings returns the listed filings of a window, by the day on
+	// which they were filed and their accession number, that have no item of
+	// kind FilingsKind of job AltDataJob yet. Failures counts their attempts by
+	// [DocumentFaults]; of two outcomes with as many the newer one is named.
+	PendingFilings(ctx context.Context, window market.Range) ([]market.PendingFiling, error)
+	// LastRun returns the end of the window of the job's last run that was
+	// successful as a whole, in UTC and whole seconds; the zero Time if there
+	// is none.
+	LastRun(ctx context.Context, job string) (time.Time, error)
+	// Corrections returns the newest corrections of a symbol's bars, facts and
+	// short interest first, at most limit of them.
 	Corrections(ctx context.Context, symbol market.Symbol, limit int) ([]Correction, error)
 	// Runs returns the newest runs first, at most limit of them; of all
 	// jobs if job is "".
@@ -158,9 +187,46 @@ type Run interface {
 	// with the item, the watermark row.Date and an attempt, in one
 	// transaction as SaveBars does, and retries as it does. A row of nulls is
 	// refused, and one that no store can hold, see [CheckFundamentals].
-	SaveFundamentals(ctx context.Context, row market.Fundamentals) (market.Changes, error)
+	// Unless done, only the row is written: no item, no watermark, no attempt.
+	SaveFundamentals(ctx context.Context, row market.Fundamentals, done bool) (market.Changes, error)
 	// SaveAttempt records that symbol was asked for without becoming done.
 	SaveAttempt(ctx context.Context, symbol market.Symbol, outcome, message string) error
+
+	// The units of the following are of a kind, which stands in the place of
+	// the run's period in their items and attempts, so that a unit that one
+	// run has done is done for the next. They have no watermark. Each saves in
+	// one transaction as SaveBars does, and retries as it does.
+
+	// SaveUnitAttempt records that a unit was asked for without becoming done.
+	SaveUnitAttempt(ctx context.Context, kind, unit, outcome, message string) error
+	// SaveItem makes a unit done that has no rows, such as a filing of another
+	// issuer: its item is "unchanged", its attempt as given.
+	SaveItem(ctx context.Context, kind, unit, outcome, message string) error
+	// SaveIndexDay stores which wanted filings the index of a day lists and
+	// makes the day done, be it that there are none. Filings that are known
+	// stay as they are.
+	SaveIndexDay(ctx context.Context, kind string, day market.Date, filings []market.ListedFiling) (market.Changes, error)
+	// SaveFiling stores a filing, its owners and its transactions, and makes
+	// its accession number done as a unit of FilingsKind. Of all stored filings
+	// of the issuer it marks which transactions count no longer and in whose
+	// place others stand, by [market.Supersede], whatever the order in which
+	// they arrive; nothing is deleted. Saved again, it is compared with what is
+	// stored. The changes count the filing and its transactions as rows, and
+	// as updated those of other filings that it supersedes or that supersede
+	// it. Refused is what no store can hold, see [CheckFiling].
+	SaveFiling(ctx context.Context, symbol market.Symbol, f market.InsiderFiling) (market.Changes, error)
+	// SaveShortInterest compares the rows of a settlement date with what is
+	// stored, writes the difference and the corrections, and makes the date
+	// done as a unit of kind. A row that says that the date before was revised
+	// corrects its symbol's row of that date, which counts as updated; that
+	// row, read again or later, is stored as it was corrected. A value is not
+	// overwritten by null. Rows are refused all together, see
+	// [CheckShortInterest]. Other symbols' rows are not touched.
+	SaveShortInterest(ctx context.Context, kind string, settlement market.Date, rows []market.ShortInterest) (market.Changes, error)
+	// SaveLastRun moves what LastRun returns, and the watermarks of symbols
+	// with it, to until, cut to whole seconds; never back. It can be repeated.
+	SaveLastRun(ctx context.Context, until time.Time, symbols []market.Symbol) error
+
 	// End closes the run with its status and report (a JSON document) and
 	// gives the period free.
 	End(ctx context.Context, status string, report []byte) error
@@ -191,9 +257,12 @@ type Attempt struct {
 
 // Correction is a stored value that a provider changed later.
 type Correction struct {
-	Symbol   market.Symbol
-	Date     market.Date
-	Field    string // open, high, low, close, adjusted_close, volume; of a fact see SaveFacts
+	Symbol market.Symbol
+	Date   market.Date
+	// Field is open, high, low, close, adjusted_close or volume of a bar;
+	// short_interest, previous_short_interest, avg_daily_volume, days_to_cover
+	// or change_pct of short interest; of a fact see SaveFacts.
+	Field    string
 	Old, New float64
 	HadOld   bool // false: the stored value was null
 	Source   string

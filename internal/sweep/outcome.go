@@ -110,6 +110,16 @@ func (e *StoreError) Stops() bool { return true }
 // Outcome is Interrupted: the unit itself did nothing wrong.
 func (e *StoreError) Outcome() string { return string(Interrupted) }
 
+// Unsaved turns an error of a save into that of a visit: a [StoreError], unless
+// the error says of itself that the rows were refused and not the store lost.
+func Unsaved(err error) error {
+	var classed interface{ Outcome() string }
+	if errors.As(err, &classed) && classed.Outcome() == string(BadPayload) {
+		return err
+	}
+	return &StoreError{err}
+}
+
 // isNotAsked reports whether err says of itself that no call was made.
 func isNotAsked(err error) bool {
 	var n interface{ NotAsked() bool }

@@ -136,3 +136,33 @@ func status(r Report, interrupted bool) Status {
 		return Partial
 	}
 }
+
+// Combine makes one report of the parts of a run: its counts are the sums of
+// theirs.
+func Combine(job, period string, parts []Report) Report {
+	r := Report{Job: job, Period: period, Status: OK, Outcomes: map[Outcome]int{}, Failures: []Failure{}, Parts: parts}
+	rank := []Status{OK, Partial, Failed, OutOfQuota, WasInterrupted}
+	failed := 0
+	for _, part := range parts {
+		r.Symbols, r.Fetched, r.Skipped, r.Failed = r.Symbols+part.Symbols, r.Fetched+part.Fetched, r.Skipped+part.Skipped, r.Failed+part.Failed
+		r.Rows, r.ProviderCalls = r.Rows+part.Rows, r.ProviderCalls+part.ProviderCalls
+		for outcome, n := range part.Outcomes {
+			r.Outcomes[outcome] += n
+		}
+		r.Failures = append(r.Failures, part.Failures...)
+		if slices.Index(rank, part.Status) > slices.Index(rank, r.Status) {
+			r.Status = part.Status
+		}
+		if part.Status == Failed {
+			failed++
+		}
+		if r.Stopped == "" {
+			r.Stopped = part.Stopped
+		}
+	}
+	// What one part could do is kept, so the whole did not fail.
+	if r.Status == Failed && failed < len(parts) && r.Fetched+r.Skipped > 0 {
+		r.Status = Partial
+	}
+	return r
+}

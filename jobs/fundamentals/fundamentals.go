@@ -16,6 +16,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/internal/sweep"
@@ -44,9 +45,9 @@ type Filer interface {
 // Store is what this job asks of a claimed run.
 type Store interface {
 	Attempts
-	// SaveFundamentals merges the row with the stored one of its day, and
-	// stores that its symbol is done, in one transaction.
-	SaveFundamentals(ctx context.Context, row market.Fundamentals) (market.Changes, error)
+	// SaveFundamentals merges the row with the stored one of its day and,
+	// if done, stores that its symbol is done, in one transaction.
+	SaveFundamentals(ctx context.Context, row market.Fundamentals, done bool) (market.Changes, error)
 }
 
 // Attempts keeps what was asked for in vain.
@@ -86,14 +87,23 @@ type Cache interface {
 	Put(ctx context.Context, row market.Fundamentals) error
 }
 
+// More is what can be asked for figures that neither the overview nor the facts
+// hold, for one more call.
+type More struct {
+	Overviews
+	// Fills are the fields that it may know. It is asked when one of them is
+	// null, and fills no other.
+	Fills []market.Field
+}
+
 // Job loads fundamentals. Overviews and the fields after FactStore are
 // required.
 type Job struct {
 	Overviews Overviews
-	// More are asked too, for one more call each, for figures that neither
-	// the overview nor the facts hold. What goes wrong there costs only
-	// those figures.
-	More []Overviews
+	// More are asked in their order where they are needed. An answer that is
+	// none costs only its figures; a spent quota leaves the symbol for the
+	// next run.
+	More []More
 	// Filer is asked in the first part; nil leaves that part out.
 	Filer     Filer
 	Store     Store
@@ -101,8 +111,9 @@ type Job struct {
 	Library   Library
 	Done      DoneSet
 	Cache     Cache
-	// Today is the date in New York: that of the rows.
-	Today market.Date
+	// Today returns the date in New York: that of a row is the one on which
+	// its answer arrived.
+	Today func() market.Date
 	// Force asks also for symbols that are done. They stay done whatever
 	// comes of it.
 	Force bool
@@ -117,14 +128,18 @@ type Plan struct {
 	// Facts are the symbols of the first part, Overviews those of the second,
 	// in the order in which they are asked for.
 	Facts, Overviews []market.Symbol
-	// FactsDone and Done are the numbers of symbols that are left out of
-	// them because they are done.
-	FactsDone, Done int
+	// FactsDone is the number of symbols that are left out of the first part
+	// because they are done, Done are those left out of the second.
+	FactsDone int
+	Done      []market.Symbol
 	// Warnings are about the run as a whole.
 	Warnings []string
+
+	// fresh are the symbols of which the first part has stored new facts.
+	fresh *sync.Map
 }
 
-// Calls is the number of calls that the second part makes.
+// Calls is the number of calls that the second part makes at most.
 func (j Job) Calls(p Plan) int { return len(p.Overviews) * (1 + len(j.More)) }
 
 // Plan finds the symbols that are not done for the week. Those whose figures
@@ -133,13 +148,14 @@ func (j Job) Calls(p Plan) int { return len(p.Overviews) * (1 + len(j.More)) }
 // not begun is an error; one that is over is not, but its rows are dated today
 // all the same.
 func (j Job) Plan(ctx context.Context, week market.Week, symbols []market.Symbol) (Plan, error) {
-	if week.Monday() > j.Today {
-		return Plan{}, fmt.Errorf("week %s has not begun: today is %s, in %s", week, j.Today, market.WeekOf(j.Today))
+	today := j.Today()
+	if week.Monday() > today {
+		return Plan{}, fmt.Errorf("week %s has not begun: today is %s, in %s", week, today, market.WeekOf(today))
 	}
-	plan := Plan{Week: week}
-	if week != market.WeekOf(j.Today) {
+	plan := Plan{Week: week, fresh: &sync.Map{}}
+	if week != market.WeekOf(today) {
 		plan.Warnings = append(plan.Warnings, fmt.Sprintf(
-			"week %s is over: the figures are those of today and are stored under %s, the day on which they were learnt", week, j.Today))
+			"week %s is over: the figures are those of today and are stored under %s, the day on which they were learnt", week, today))
 	}
 	done, warning := j.Done.Done(ctx, symbols)
 	if done == nil {
@@ -169,15 +185,17 @@ func (j Job) planFacts(ctx context.Context, plan *Plan, symbols []market.Symbol)
 	for _, u := range units {
 		done[u] = true
 	}
-	plan.Facts, plan.FactsDone = j.todo(symbols, done)
+	var skipped []market.Symbol
+	plan.Facts, skipped = j.todo(symbols, done)
+	plan.FactsDone = len(skipped)
 	return nil
 }
 
-// todo returns the symbols that are to be asked for, and how many are not.
-func (j Job) todo(symbols []market.Symbol, done map[market.Symbol]bool) (todo []market.Symbol, skipped int) {
+// todo returns the symbols that are to be asked for, and those that are not.
+func (j Job) todo(symbols []market.Symbol, done map[market.Symbol]bool) (todo, skipped []market.Symbol) {
 	for _, s := range symbols {
 		if done[s] && !j.Force {
-			skipped++
+			skipped = append(skipped, s)
 		} else {
 			todo = append(todo, s)
 		}
@@ -198,26 +216,27 @@ func failed(c market.Coverage) int {
 	return 0
 }
 
-// RunFacts makes the first part: it stores what the issuers have reported. A
-// symbol that was done for the week before gets what follows from new facts.
+// RunFacts makes the first part: it stores what the issuers have reported.
 func (j Job) RunFacts(ctx context.Context, plan Plan) sweep.Report {
-	v := &visitor{Job: j, waiting: make(map[market.Symbol]bool, len(plan.Overviews))}
-	for _, s := range plan.Overviews {
-		v.waiting[s] = true
-	}
+	v := &visitor{Job: j, fresh: plan.fresh}
 	pass := j.FactSweep
 	pass.Visit, pass.Attempt = v.facts, record(j.FactStore)
-	return v.report(ctx, FactsName, plan, plan.FactsDone, pass.Run(ctx, plan.Facts))
+	return sweep.NewReport(FactsName, plan.Week.String(), plan.FactsDone, pass.Run(ctx, plan.Facts), ctx.Err() != nil)
 }
 
-// Run makes the second part. One symbol's failure does not stop the others; the
-// report names each.
+// Run makes the second part: it asks for the overviews, and completes the rows
+// of symbols that are done with facts that came later. One symbol's failure does
+// not stop the others; the report names each.
 func (j Job) Run(ctx context.Context, plan Plan) sweep.Report {
-	v := &visitor{Job: j}
+	v := &visitor{Job: j, fresh: plan.fresh}
 	pass := j.Sweep
 	pass.Visit, pass.Attempt = v.overview, record(j.Store)
-	report := v.report(ctx, Name, plan, plan.Done, pass.Run(ctx, plan.Overviews))
-	report.Warnings = append(slices.Clone(plan.Warnings), report.Warnings...)
+	tally := pass.Run(ctx, plan.Overviews)
+	report := sweep.NewReport(Name, plan.Week.String(), len(plan.Done), tally, ctx.Err() != nil)
+	if plan.Week == market.WeekOf(j.Today()) {
+		report.Rows += v.complete(ctx, plan.Done)
+	}
+	report.Warnings = slices.Concat(plan.Warnings, v.warnings)
 	return report
 }
 

@@ -71,8 +71,8 @@ func newMemory() *memory {
 	}
 }
 
-func (m *memory) SaveFundamentals(_ context.Context, row market.Fundamentals) (market.Changes, error) {
-	m.events = append(m.events, "commit "+string(row.Symbol))
+func (m *memory) SaveFundamentals(_ context.Context, row market.Fundamentals, done bool) (market.Changes, error) {
+	m.events = append(m.events, fmt.Sprintf("commit %s, done %v", row.Symbol, done))
 	if m.saveErr != nil {
 		return market.Changes{}, m.saveErr
 	}
@@ -128,7 +128,7 @@ func (m *memory) Put(_ context.Context, row market.Fundamentals) error {
 
 func job(p *provider, m *memory) fundamentals.Job {
 	return fundamentals.Job{
-		Overviews: p, Filer: p, Store: m, FactStore: m, Library: m, Done: m, Cache: m, Today: today,
+		Overviews: p, Filer: p, Store: m, FactStore: m, Library: m, Done: m, Cache: m, Today: func() market.Date { return today },
 		Sweep: sweep.Sweep{Workers: 1}, FactSweep: sweep.Sweep{Workers: 1},
 	}
 }
@@ -158,7 +158,7 @@ func TestARowIsFilledFromBothSources(t *testing.T) {
 	if row.Date != today || row.Figures[market.PERatio].Value != 10 || row.Figures[market.DebtToEquity].Value != 0.25 {
 		t.Errorf("stored %+v", row)
 	}
-	if diff := cmp.Diff([]string{"commit AAPL", "add AAPL", "cache AAPL"}, m.events); diff != "" {
+	if diff := cmp.Diff([]string{"commit AAPL, done true", "cache AAPL", "add AAPL"}, m.events); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -197,21 +197,21 @@ func TestWhatIsDoneIsNotAskedFor(t *testing.T) {
 	}
 }
 
-func TestWithoutAnOverviewFactsMakeTheRow(t *testing.T) {
+// What follows from reports is stored, but the provider may have its figures
+// tomorrow.
+func TestWithoutAnOverviewTheSymbolIsNotDone(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
 	p := &provider{answers: map[market.Symbol]error{"AAPL": refused("no_data"), "SPY": refused("no_data")}}
 	m.facts["AAPL"] = balanceSheet()
 	j := job(p, m)
 	j.Filer = nil
-	var seen []sweep.Unit
-	j.Sweep.Each = func(u sweep.Unit) { seen = append(seen, u) }
 	_, report := runJob(t, j, "AAPL", "SPY")
-	if report.Fetched != 1 || report.Outcomes[sweep.NoData] != 1 || m.done["SPY"] || m.attempts["SPY"] != "no_data" {
+	if report.Failed != 2 || report.Rows != 1 || report.Outcomes[sweep.NoData] != 2 || len(m.done) != 0 || m.attempts["AAPL"] != "no_data" {
 		t.Errorf("report %+v, attempts %v", report, m.attempts)
 	}
-	if m.rows["AAPL"].Figures[market.DebtToEquity].Value != 0.25 || !strings.Contains(seen[0].Message, "no_data") {
-		t.Errorf("stored %+v; said %+v", m.rows["AAPL"], seen[0])
+	if m.rows["AAPL"].Figures[market.DebtToEquity].Value != 0.25 || !strings.Contains(report.Failures[0].Message, "is stored") {
+		t.Errorf("stored %+v, failures %v", m.rows["AAPL"], report.Failures)
 	}
 	if _, ok := m.rows["SPY"]; ok {
 		t.Error("a row of nulls is stored")
@@ -247,28 +247,60 @@ func TestASpentDayEndsTheRun(t *testing.T) {
 }
 
 // The facts of a symbol can come when its overview of the week is stored: after
-// the SEC was down, or after a user agent was set.
+// the SEC was down, after a user agent was set, after a kill between the two.
 func TestLateFactsCompleteTheRow(t *testing.T) {
 	t.Parallel()
-	m, p := newMemory(), &provider{facts: map[market.Symbol][]market.Fact{"AAPL": balanceSheet(), "MSFT": balanceSheet()}}
-	m.done["AAPL"] = true
 	before := own(market.PERatio, 12)
 	before.Symbol, before.Date = "AAPL", today-1
-	m.rows["AAPL"] = before
-	m.rows["MSFT"] = before
-	p.answers = map[market.Symbol]error{"MSFT": refused("bad_payload")}
-	j := job(p, m)
-	plan, err := j.Plan(t.Context(), week, []market.Symbol{"AAPL", "MSFT"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.answers = nil
-	j.RunFacts(t.Context(), plan)
-	if row := m.rows["AAPL"]; row.Date != today || row.Figures[market.PERatio].Value != 12 || row.Figures[market.DebtToEquity].Value != 0.25 {
-		t.Errorf("stored %+v", row)
-	}
-	if m.rows["MSFT"].Date == today || m.done["MSFT"] {
-		t.Error("a symbol without an overview is done")
+	complete := before
+	complete.Figures[market.DebtToEquity] = market.Figure{Value: 9, Known: true, Origin: market.Origin{Source: "edgar", Computed: true, Filed: filed - 90, Period: yearEnd - 90}}
+	lastWeek := before
+	lastWeek.Date = today - 7
+	fetched := map[market.Symbol][]market.Fact{"AAPL": balanceSheet()}
+	for name, tc := range map[string]struct {
+		row           market.Fundamentals
+		done          bool
+		stored, fresh map[market.Symbol][]market.Fact
+		want          float64 // debt to equity of a row of today; 0: there is none
+	}{
+		"facts are fetched":             {before, true, nil, fetched, 0.25},
+		"facts were stored before":      {before, true, fetched, fetched, 0.25},
+		"new facts":                     {complete, true, nil, fetched, 0.25},
+		"nothing is new":                {complete, true, fetched, fetched, 0},
+		"no overview of the week yet":   {before, false, nil, fetched, 0},
+		"the overview of another week":  {lastWeek, true, nil, fetched, 0},
+		"nothing follows from anything": {before, true, nil, nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, p := newMemory(), &provider{facts: tc.fresh, answers: map[market.Symbol]error{}}
+			m.done["AAPL"], m.rows["AAPL"] = tc.done, tc.row
+			for s, facts := range tc.stored {
+				m.facts[s] = facts
+			}
+			j := job(p, m)
+			plan, err := j.Plan(t.Context(), week, []market.Symbol{"AAPL"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			j.RunFacts(t.Context(), plan)
+			asked := len(p.asked)
+			p.answers["AAPL"] = refused("provider_error")
+			report := j.Run(t.Context(), plan)
+			row := m.rows["AAPL"]
+			if tc.want == 0 {
+				if row.Date == today {
+					t.Errorf("stored %+v", row)
+				}
+				return
+			}
+			if row.Date != today || row.Figures[market.DebtToEquity].Value != tc.want || report.Rows != 1 || len(p.asked) != asked {
+				t.Errorf("stored %+v, report %+v", row, report)
+			}
+			if pe := row.Figures[market.PERatio]; pe.Value != 12 || pe.Learnt != today-1 || row.Figures[market.DebtToEquity].Learnt != 0 {
+				t.Errorf("the price of another day: %+v", pe)
+			}
+		})
 	}
 }
 
@@ -278,20 +310,92 @@ func TestMoreCallsFillWhatIsNull(t *testing.T) {
 	j := job(p, m)
 	j.Filer = nil
 	more := own(market.EarningsGrowth, 0.2)
-	more.Figures[market.EarningsGrowth].Computed = true
-	more.Figures[market.PERatio] = market.Figure{Value: 99, Known: true, Origin: market.Origin{Source: "other", Computed: true}}
-	j.More = []fundamentals.Overviews{
-		&provider{answers: map[market.Symbol]error{"AAPL": refused("quota")}, rows: map[market.Symbol]market.Fundamentals{}},
-		&provider{rows: map[market.Symbol]market.Fundamentals{"AAPL": more}},
+	more.Figures[market.PERatio] = market.Figure{Value: 99, Known: true}
+	late, old := own(market.CurrentRatio, 3), own(market.CurrentRatio, 4)
+	late.Figures[market.CurrentRatio].Filed = today + 1
+	old.Figures[market.CurrentRatio].Period = today - 500
+	answer := func(row market.Fundamentals, fills ...market.Field) fundamentals.More {
+		return fundamentals.More{Overviews: &provider{rows: map[market.Symbol]market.Fundamentals{"AAPL": row}}, Fills: fills}
+	}
+	notNeeded := &provider{}
+	j.More = []fundamentals.More{
+		answer(more, market.EarningsGrowth, market.PERatio),
+		{Overviews: notNeeded, Fills: []market.Field{market.EarningsGrowth}},
+		{Overviews: &provider{answers: map[market.Symbol]error{"AAPL": refused("bad_payload")}}, Fills: []market.Field{market.DebtToEquity}},
+		answer(late, market.CurrentRatio), answer(old, market.CurrentRatio),
 	}
 	plan, err := j.Plan(t.Context(), week, []market.Symbol{"AAPL"})
-	if err != nil || j.Calls(plan) != 3 {
+	if err != nil || j.Calls(plan) != 6 {
 		t.Fatalf("%d calls, %v", j.Calls(plan), err)
 	}
 	report := j.Run(t.Context(), plan)
 	row := m.rows["AAPL"]
-	if report.Fetched != 1 || row.Figures[market.EarningsGrowth].Value != 0.2 || row.Figures[market.PERatio].Value != 10 {
+	if report.Fetched != 1 || row.Figures[market.EarningsGrowth].Value != 0.2 || row.Figures[market.PERatio].Value != 10 || row.Figures[market.CurrentRatio].Known {
 		t.Errorf("stored %+v, report %+v", row, report)
+	}
+	if len(notNeeded.asked) != 0 || len(report.Warnings) != 1 || !strings.Contains(report.Warnings[0], "AAPL is without debt_to_equity") {
+		t.Errorf("asked %v, warnings %v", notNeeded.asked, report.Warnings)
+	}
+}
+
+// What the overview told is kept, but its symbol is asked again when the day
+// ended before the rest of it.
+func TestADayThatEndsInsideASymbol(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	j := job(&provider{}, m)
+	j.Filer = nil
+	j.More = []fundamentals.More{{
+		Overviews: &provider{answers: map[market.Symbol]error{"AAPL": refused("quota")}}, Fills: []market.Field{market.EarningsGrowth},
+	}}
+	_, report := runJob(t, j, "AAPL", "MSFT")
+	if report.Status != sweep.OutOfQuota || report.Failed != 2 || m.done["AAPL"] || m.rows["AAPL"].Figures[market.PERatio].Value != 10 {
+		t.Errorf("report %+v, rows %v", report, m.rows)
+	}
+}
+
+// A key that the provider puts into its texts must not get into the database.
+func TestTextsAreRedacted(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	row := own(market.PERatio, 10)
+	row.Sector.Text, row.Industry.Text = "CANARY", "CANARY"
+	row.Details = map[string]string{"Notice CANARY": "your key CANARY"}
+	j := job(&provider{rows: map[market.Symbol]market.Fundamentals{"AAPL": row}}, m)
+	j.Filer = nil
+	j.Sweep.Redact = func(s string) string { return strings.ReplaceAll(s, "CANARY", "[redacted]") }
+	runJob(t, j, "AAPL")
+	if text := fmt.Sprintf("%+v", m.rows["AAPL"]); strings.Contains(text, "CANARY") || !strings.Contains(text, "[redacted]") {
+		t.Error(text)
+	}
+}
+
+// A run past midnight dates what it learns with the day on which it learns it.
+func TestARowHasTheDayOfItsAnswer(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	j := job(&provider{}, m)
+	j.Filer = nil
+	plan, err := j.Plan(t.Context(), week, []market.Symbol{"AAPL"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.Today = func() market.Date { return today + 1 }
+	if j.Run(t.Context(), plan); m.rows["AAPL"].Date != today+1 {
+		t.Errorf("dated %s", m.rows["AAPL"].Date)
+	}
+}
+
+// Rows that the store refuses are the fault of one symbol.
+func TestRowsThatTheStoreRefuses(t *testing.T) {
+	t.Parallel()
+	m, p := newMemory(), &provider{}
+	m.saveErr = refused("bad_payload")
+	j := job(p, m)
+	j.Filer = nil
+	_, report := runJob(t, j, "AAPL", "MSFT")
+	if len(p.asked) != 2 || report.Outcomes[sweep.BadPayload] != 2 || report.Stopped != "" {
+		t.Errorf("asked %v, report %+v", p.asked, report)
 	}
 }
 

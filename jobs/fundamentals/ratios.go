@@ -1,6 +1,7 @@
 package fundamentals
 
 import (
+	"math"
 	"slices"
 
 	"github.com/alpha-oracle/worker/internal/market"
@@ -32,6 +33,9 @@ func Ratios(facts []market.Fact, day market.Date) market.Fundamentals {
 		return row
 	}
 	set := func(f market.Field, value float64, parts ...market.Fact) {
+		if math.IsInf(value, 0) || math.IsNaN(value) {
+			return // a mistake of powers of ten in the filing
+		}
 		row.Figures[f] = market.Figure{Value: value, Known: true, Origin: origin(parts)}
 	}
 	if equity, ok := b.at(market.Equity); ok && equity.Value > 0 {
@@ -87,7 +91,7 @@ func newBook(facts []market.Fact, day market.Date) *book {
 	facts = ofLastFiler(facts, day)
 	known := market.AsOf(facts, day)
 	b := &book{lines: map[string]*line{}}
-	b.end = newestEquity(known)
+	b.end = newestSheet(known)
 	currency := reportingCurrency(known, b.end)
 	for i := range known {
 		b.add(known[i], currency)
@@ -98,11 +102,13 @@ func newBook(facts []market.Fact, day market.Date) *book {
 	return b
 }
 
-// ofLastFiler returns the facts of the issuer that has filed last by day.
+// ofLastFiler returns the facts of the issuer whose balance sheet was filed
+// last by day.
 func ofLastFiler(facts []market.Fact, day market.Date) []market.Fact {
+	equity := conceptsOf(market.Equity)
 	var newest *market.Fact
 	for i := range facts {
-		if f := &facts[i]; f.Filed <= day && (newest == nil || f.Filed > newest.Filed) {
+		if f := &facts[i]; equity[nameOf(f)] && f.Filed <= day && (newest == nil || f.Filed > newest.Filed) {
 			newest = f
 		}
 	}
@@ -113,18 +119,43 @@ func ofLastFiler(facts []market.Fact, day market.Date) []market.Fact {
 	return slices.DeleteFunc(slices.Clone(facts), others)
 }
 
-// newestEquity returns the day of the newest balance sheet: the newest one of
-// which equity is known. Cover pages and notes speak of later days.
-func newestEquity(known []market.Fact) (end market.Date) {
+func nameOf(f *market.Fact) string { return f.Taxonomy + ":" + f.Concept }
+
+// conceptsOf returns the names of the concepts of a measure.
+func conceptsOf(m market.Measure) map[string]bool {
+	names := map[string]bool{}
 	for _, c := range market.Concepts() {
-		if c.Measure != market.Equity {
-			continue
+		if c.Measure == m {
+			names[c.Taxonomy+":"+c.Name] = true
 		}
+	}
+	return names
+}
+
+// newestSheet returns the day of the newest balance sheet: the newest one of
+// which both equity and assets are known, or equity alone if there is none.
+// Equity is also reported of days without a sheet, such as the first one of a
+// new standard, and a day after its own filing is a mistake.
+func newestSheet(known []market.Fact) (end market.Date) {
+	ends := func(m market.Measure) map[market.Date]bool {
+		names, days := conceptsOf(m), map[market.Date]bool{}
 		for i := range known {
-			if f := &known[i]; f.Taxonomy == c.Taxonomy && f.Concept == c.Name && f.Start == 0 {
-				end = max(end, f.End)
+			if f := &known[i]; names[nameOf(f)] && f.Start == 0 && f.End <= f.Filed {
+				days[f.End] = true
 			}
 		}
+		return days
+	}
+	equity, assets := ends(market.Equity), ends(market.Assets)
+	var alone market.Date
+	for d := range equity {
+		alone = max(alone, d)
+		if assets[d] {
+			end = max(end, d)
+		}
+	}
+	if end == 0 {
+		return alone
 	}
 	return end
 }
@@ -151,7 +182,7 @@ func (b *book) add(f market.Fact, currency string) {
 	if f.Unit != currency {
 		return
 	}
-	key := f.Taxonomy + ":" + f.Concept
+	key := nameOf(&f)
 	l := b.lines[key]
 	if l == nil {
 		l = &line{map[market.Date]market.Fact{}, map[market.Date]market.Fact{}, map[market.Date]market.Fact{}}
@@ -190,8 +221,10 @@ func (b *book) at(m market.Measure) (market.Fact, bool) {
 }
 
 // debt returns the items of the newest balance sheet that add up to the debt,
-// as [market.TotalDebt] says; none if no debt is reported. A part that is not
-// reported beside another one counts as zero: filers leave out empty lines.
+// as [market.TotalDebt] says; none if no debt is reported, or only that which
+// is due within a year: the rest may stand under a name that is not known
+// here. A part that is not reported beside the long one counts as zero, since
+// filers leave out empty lines.
 func (b *book) debt() []market.Fact {
 	pick := func(measures ...market.Measure) (parts []market.Fact) {
 		for _, m := range measures {
@@ -204,14 +237,25 @@ func (b *book) debt() []market.Fact {
 	if total := pick(market.TotalDebt); total != nil {
 		return total
 	}
-	long := pick(market.LongDebt)
-	if all := pick(market.LongDebtAll); long == nil && all != nil {
-		return append(all, pick(market.Borrowings)...)
+	due := pick(market.DebtDue)
+	if long := pick(market.LongDebt); long != nil {
+		if due != nil {
+			return append(long, due...)
+		}
+		return append(long, pick(market.LongDebtDue, market.Borrowings)...)
 	}
-	if due := pick(market.DebtDue); due != nil {
-		return append(long, due...)
+	all := pick(market.LongDebtAll)
+	if all == nil {
+		return nil
 	}
-	return append(long, pick(market.LongDebtDue, market.Borrowings)...)
+	borrowings, longDue := pick(market.Borrowings), pick(market.LongDebtDue)
+	if borrowings == nil && due != nil && longDue != nil {
+		// What is due within a year holds the long debt's part of it.
+		rest := due[0]
+		rest.Value -= longDue[0].Value
+		borrowings = []market.Fact{rest}
+	}
+	return append(all, borrowings...)
 }
 
 // lastYear returns the year that ends with the newest balance sheet, or the

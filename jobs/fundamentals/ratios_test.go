@@ -57,6 +57,9 @@ func TestRatios(t *testing.T) {
 	euro.Unit = "EUR"
 	cover := fact("Assets", 1)
 	cover.End = yearEnd + 40
+	typo, opening, empty := fact("StockholdersEquity", 1), fact("StockholdersEquity", 2), fact("AssetsCurrent", 3)
+	typo.End, opening.End = market.NewDate(2035, time.December, 31), yearEnd+1
+	empty.CIK, empty.Filed = 9, filed+9
 	other := fact("StockholdersEquity", 1)
 	other.CIK, other.Filed = 7, filed-100
 	for name, tc := range map[string]struct {
@@ -64,24 +67,31 @@ func TestRatios(t *testing.T) {
 		day   market.Date
 		want  map[market.Field]float64
 	}{
-		"nothing":                {nil, today, nil},
-		"total debt":             {[]market.Fact{equity, fact("DebtLongtermAndShorttermCombinedAmount", 50), fact("LongTermDebtNoncurrent", 1)}, today, map[market.Field]float64{debt: 0.25}},
-		"long and due":           {[]market.Fact{equity, fact("LongTermDebtNoncurrent", 30), fact("DebtCurrent", 10), fact("LongTermDebtCurrent", 9), fact("ShortTermBorrowings", 1)}, today, map[market.Field]float64{debt: 0.2}},
-		"parts of what is due":   {[]market.Fact{equity, fact("LongTermDebtNoncurrent", 30), fact("LongTermDebtCurrent", 9), fact("CommercialPaper", 1)}, today, map[market.Field]float64{debt: 0.2}},
-		"long in one figure":     {[]market.Fact{equity, fact("LongTermDebt", 39), fact("LongTermDebtCurrent", 9), fact("CommercialPaper", 1)}, today, map[market.Field]float64{debt: 0.2}},
-		"no debt reported":       {[]market.Fact{equity}, today, nil},
-		"negative equity":        {[]market.Fact{fact("StockholdersEquity", -5), fact("LongTermDebtNoncurrent", 30)}, today, nil},
-		"current":                {[]market.Fact{equity, fact("AssetsCurrent", 150), fact("LiabilitiesCurrent", 100)}, today, map[market.Field]float64{ratio: 1.5}},
-		"one side only":          {[]market.Fact{equity, fact("AssetsCurrent", 150)}, today, nil},
-		"not yet filed":          {[]market.Fact{equity, fact("LongTermDebtNoncurrent", 30)}, filed - 1, nil},
-		"restated":               {[]market.Fact{equity, restated, fact("LongTermDebtNoncurrent", 30)}, today, map[market.Field]float64{debt: 0.3}},
-		"before the restatement": {[]market.Fact{equity, restated, fact("LongTermDebtNoncurrent", 30)}, today - 2, map[market.Field]float64{debt: 0.15}},
-		"another currency":       {[]market.Fact{equity, euro, fact("LongTermDebtNoncurrent", 30)}, today, map[market.Field]float64{debt: 0.15}},
-		"a later cover page":     {[]market.Fact{equity, cover, fact("LongTermDebtNoncurrent", 30)}, today, map[market.Field]float64{debt: 0.15}},
-		"an earlier issuer":      {[]market.Fact{equity, other, fact("LongTermDebtNoncurrent", 30)}, today, map[market.Field]float64{debt: 0.15}},
-		"too old":                {[]market.Fact{equity, fact("LongTermDebtNoncurrent", 30)}, yearEnd + 461, nil},
-		"old enough":             {[]market.Fact{equity, fact("LongTermDebtNoncurrent", 30)}, yearEnd + 460, map[market.Field]float64{debt: 0.15}},
-		"year's income":          {[]market.Fact{equity, year("NetIncomeLoss", 2025, 50)}, today, map[market.Field]float64{roe: 0.25}},
+		"nothing":              {nil, today, nil},
+		"total debt":           {[]market.Fact{equity, fact("DebtLongtermAndShorttermCombinedAmount", 50), fact("LongTermDebtNoncurrent", 1)}, today, map[market.Field]float64{debt: 0.25}},
+		"long and due":         {[]market.Fact{equity, fact("LongTermDebtNoncurrent", 30), fact("DebtCurrent", 10), fact("LongTermDebtCurrent", 9), fact("ShortTermBorrowings", 1)}, today, map[market.Field]float64{debt: 0.2}},
+		"parts of what is due": {[]market.Fact{equity, fact("LongTermDebtNoncurrent", 30), fact("LongTermDebtCurrent", 9), fact("CommercialPaper", 1)}, today, map[market.Field]float64{debt: 0.2}},
+		"long in one figure":   {[]market.Fact{equity, fact("LongTermDebt", 39), fact("LongTermDebtCurrent", 9), fact("CommercialPaper", 1)}, today, map[market.Field]float64{debt: 0.2}},
+		"only what is due":     {[]market.Fact{equity, fact("LongTermDebtCurrent", 9), fact("CommercialPaper", 1)}, today, nil},
+		"long, and all that is due": {[]market.Fact{
+			equity, fact("LongTermDebt", 39), fact("LongTermDebtCurrent", 9), fact("DebtCurrent", 10),
+		}, today, map[market.Field]float64{debt: 0.2}},
+		"powers of ten":                    {[]market.Fact{fact("StockholdersEquity", 1e-300), fact("LongTermDebtNoncurrent", 1e300)}, today, nil},
+		"equity of a later day":            {[]market.Fact{equity, typo, opening, fact("Assets", 500), fact("LongTermDebtNoncurrent", 30)}, today, map[market.Field]float64{debt: 0.15}},
+		"a new registrant without a sheet": {[]market.Fact{equity, empty, fact("LongTermDebtNoncurrent", 30)}, today, map[market.Field]float64{debt: 0.15}},
+		"no debt reported":                 {[]market.Fact{equity}, today, nil},
+		"negative equity":                  {[]market.Fact{fact("StockholdersEquity", -5), fact("LongTermDebtNoncurrent", 30)}, today, nil},
+		"current":                          {[]market.Fact{equity, fact("AssetsCurrent", 150), fact("LiabilitiesCurrent", 100)}, today, map[market.Field]float64{ratio: 1.5}},
+		"one side only":                    {[]market.Fact{equity, fact("AssetsCurrent", 150)}, today, nil},
+		"not yet filed":                    {[]market.Fact{equity, fact("LongTermDebtNoncurrent", 30)}, filed - 1, nil},
+		"restated":                         {[]market.Fact{equity, restated, fact("LongTermDebtNoncurrent", 30)}, today, map[market.Field]float64{debt: 0.3}},
+		"before the restatement":           {[]market.Fact{equity, restated, fact("LongTermDebtNoncurrent", 30)}, today - 2, map[market.Field]float64{debt: 0.15}},
+		"another currency":                 {[]market.Fact{equity, euro, fact("LongTermDebtNoncurrent", 30)}, today, map[market.Field]float64{debt: 0.15}},
+		"a later cover page":               {[]market.Fact{equity, cover, fact("LongTermDebtNoncurrent", 30)}, today, map[market.Field]float64{debt: 0.15}},
+		"an earlier issuer":                {[]market.Fact{equity, other, fact("LongTermDebtNoncurrent", 30)}, today, map[market.Field]float64{debt: 0.15}},
+		"too old":                          {[]market.Fact{equity, fact("LongTermDebtNoncurrent", 30)}, yearEnd + 461, nil},
+		"old enough":                       {[]market.Fact{equity, fact("LongTermDebtNoncurrent", 30)}, yearEnd + 460, map[market.Field]float64{debt: 0.15}},
+		"year's income":                    {[]market.Fact{equity, year("NetIncomeLoss", 2025, 50)}, today, map[market.Field]float64{roe: 0.25}},
 		"four quarters": {[]market.Fact{
 			equity, quarter("NetIncomeLoss", 2025, 1, 10), quarter("NetIncomeLoss", 2025, 2, 10), quarter("NetIncomeLoss", 2025, 3, 10), quarter("NetIncomeLoss", 2025, 4, 20),
 		}, today, map[market.Field]float64{roe: 0.25}},
@@ -96,6 +106,10 @@ func TestRatios(t *testing.T) {
 			equity, quarter("NetIncomeLoss", 2024, 4, 10),
 			year("NetIncomeLoss", 2025, 50), over("NetIncomeLoss", market.NewDate(2025, 1, 1), market.NewDate(2025, 9, 30), 35),
 		}, today, map[market.Field]float64{roe: 0.25, income: 0.5}},
+		"growth of the whole": {[]market.Fact{
+			equity, quarter("Revenues", 2024, 4, 1000), quarter("Revenues", 2025, 4, 1200),
+			quarter("RevenueFromContractWithCustomerExcludingAssessedTax", 2024, 4, 100), quarter("RevenueFromContractWithCustomerExcludingAssessedTax", 2025, 4, 50),
+		}, today, map[market.Field]float64{revenue: 0.2}},
 		"growth across names": {[]market.Fact{
 			equity, quarter("SalesRevenueNet", 2024, 4, 100), quarter("Revenues", 2025, 4, 110),
 		}, today, nil},

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
+	"unicode"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -199,6 +201,8 @@ func (n *names) add(name string) error {
 	switch {
 	case len(name) > maxName:
 		return fmt.Errorf("a name of more than %d bytes", maxName)
+	case name == "" || strings.ContainsFunc(name, unicode.IsControl):
+		return errors.New("a name that is empty or holds a control character")
 	case n.seen[name]:
 		return errors.New("a taxonomy, a concept or a unit occurs twice")
 	case len(n.seen) == maxLines:

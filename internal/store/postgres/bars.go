@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -177,17 +178,19 @@ func nullable(v float64, ok bool) *float64 {
 }
 
 const correctionsSQL = `
-	INSERT INTO ingest_corrections (symbol, source, run_id, timestamp, field, old_value, new_value)
-	SELECT $1, $2, $3, c.* FROM unnest($4::timestamptz[], $5::text[], $6::float8[], $7::float8[]) AS c`
+	INSERT INTO ingest_corrections (source, run_id, symbol, timestamp, field, old_value, new_value)
+	SELECT $1, $2, c.* FROM unnest($3::text[], $4::timestamptz[], $5::text[], $6::float8[], $7::float8[]) AS c`
 
+// queueCorrections writes corrections; those without a symbol are of symbol.
 func queueCorrections(batch *pgx.Batch, symbol market.Symbol, source string, run int64, corrections []store.Correction) {
 	var at []time.Time
-	var field []string
+	var symbols, field []string
 	var was []*float64
 	var is []float64
 	for _, c := range corrections {
+		symbols = append(symbols, string(cmp.Or(c.Symbol, symbol)))
 		at, field = append(at, c.Date.Time()), append(field, c.Field)
 		was, is = append(was, nullable(c.Old, c.HadOld)), append(is, c.New)
 	}
-	batch.Queue(correctionsSQL, string(symbol), source, run, at, field, was, is)
+	batch.Queue(correctionsSQL, source, run, symbols, at, field, was, is)
 }

@@ -83,12 +83,9 @@ type factRows struct {
 }
 
 // queueBegin lets one save of a symbol's facts work at a time: two that see
-// nothing of each other would both leave their versions as the newest. What is
-// read after the lock is what its last owner left, which a snapshot that is as
-// old as the transaction would not show.
+// nothing of each other would both leave their versions as the newest.
 func (r *factRows) queueBegin(batch *pgx.Batch) {
-	batch.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
-	batch.Queue(`SELECT pg_advisory_xact_lock(hashtextextended(coalesce(current_schema(), '') || $1, 0))`, "fundamental_facts "+string(r.symbol))
+	queueTurn(batch, "fundamental_facts "+string(r.symbol))
 }
 
 func (r *factRows) queueCompare(batch *pgx.Batch) {
@@ -130,14 +127,11 @@ func (r *factRows) copyRows() pgx.CopyFromSource {
 	return pgx.CopyFromSlice(len(r.diff.New), func(i int) ([]any, error) {
 		v := &r.diff.New[i]
 		return []any{
-			string(r.symbol), paddedCIK(v.CIK), v.Taxonomy, v.Concept, v.Unit, date(v.Start), v.End.Time(),
+			string(r.symbol), store.PaddedCIK(v.CIK), v.Taxonomy, v.Concept, v.Unit, date(v.Start), v.End.Time(),
 			v.Value, v.Accession, v.Form, v.Filed.Time(), date(v.Superseded),
 		}, nil
 	})
 }
-
-// paddedCIK writes an issuer's number as the SEC does.
-func paddedCIK(cik int) string { return fmt.Sprintf("%010d", cik) }
 
 const updateFactsSQL = `
 	UPDATE fundamental_facts AS f
@@ -156,7 +150,7 @@ func (r *factRows) queueUpdate(batch *pgx.Batch) {
 	values := make([]float64, 0, n)
 	for i := range r.diff.Changed {
 		v := &r.diff.Changed[i]
-		for t, text := range [...]string{paddedCIK(v.CIK), v.Taxonomy, v.Concept, v.Unit, v.Accession, v.Form} {
+		for t, text := range [...]string{store.PaddedCIK(v.CIK), v.Taxonomy, v.Concept, v.Unit, v.Accession, v.Form} {
 			texts[t] = append(texts[t], text)
 		}
 		for d, day := range [...]market.Date{v.Start, v.End, v.Filed, v.Superseded} {

@@ -70,7 +70,7 @@ func TestReloadTouchesNoFact(t *testing.T) {
 	save := func(want, wantRow market.Changes) {
 		t.Helper()
 		equal(t, "facts", want, saveFacts(t, run, all))
-		changes, err := run.SaveFundamentals(t.Context(), overview())
+		changes, err := run.SaveFundamentals(t.Context(), overview(), true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +107,7 @@ func TestFactsForOthers(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "fundamental_facts_version") {
 		t.Errorf("a second row of one version: %v", err)
 	}
-	if _, err := run.SaveFundamentals(t.Context(), overview()); err != nil {
+	if _, err := run.SaveFundamentals(t.Context(), overview(), true); err != nil {
 		t.Fatal(err)
 	}
 	equal(t, "fundamentals", []string{

@@ -24,14 +24,16 @@ import (
 // proxy stands between the store and the server and interferes with the next
 // message that holds a COMMIT once it is told to.
 type proxy struct {
-	url  string
-	next atomic.Pointer[func(commit []byte, l *link)]
+	url   string
+	next  atomic.Pointer[func(commit []byte, l *link)]
+	turns atomic.Int64 // how often a client spoke after its server did
 }
 
 // link is one connection through the proxy.
 type link struct {
 	client, server net.Conn
 	muted          atomic.Bool // nothing reaches the client any more
+	answered       atomic.Bool
 }
 
 func newProxy(t testing.TB, target string) *proxy {
@@ -81,6 +83,7 @@ func (l *link) replies() {
 		if err != nil {
 			return
 		}
+		l.answered.Store(true)
 		if !l.muted.Load() {
 			_, _ = l.client.Write(buf[:n])
 		}
@@ -94,6 +97,9 @@ func (p *proxy) requests(l *link) {
 		n, err := l.client.Read(buf)
 		if err != nil {
 			return
+		}
+		if l.answered.Swap(false) {
+			p.turns.Add(1)
 		}
 		if commits(buf[:n]) {
 			if act := p.next.Swap(nil); act != nil {
@@ -155,17 +161,26 @@ func TestLostCommit(t *testing.T) {
 		for what, tc := range map[string]struct {
 			save func(run store.Run) (market.Changes, error)
 			want market.Changes
-			rows string // bars, facts, fundamentals
+			rows string // bars, facts, fundamentals, listed filings, filings, short interest
 		}{
 			"bars": {func(run store.Run) (market.Changes, error) {
 				return run.SaveBars(t.Context(), series("AAPL", 200), day)
-			}, market.Changes{Inserted: 200}, "[200 0 0"},
+			}, market.Changes{Inserted: 200}, "[200 0 0 0 0 0"},
 			"facts": {func(run store.Run) (market.Changes, error) {
 				return run.SaveFacts(t.Context(), "AAPL", facts(200), day)
-			}, market.Changes{Inserted: 200}, "[0 200 0"},
+			}, market.Changes{Inserted: 200}, "[0 200 0 0 0 0"},
 			"fundamentals": {func(run store.Run) (market.Changes, error) {
-				return run.SaveFundamentals(t.Context(), overview())
-			}, market.Changes{Inserted: 1}, "[0 0 1"},
+				return run.SaveFundamentals(t.Context(), overview(), true)
+			}, market.Changes{Inserted: 1}, "[0 0 1 0 0 0"},
+			"index day": {func(run store.Run) (market.Changes, error) {
+				return run.SaveIndexDay(t.Context(), "edgar_days", day, []market.ListedFiling{{Accession: "1", Form: "4", Filed: day}})
+			}, market.Changes{Inserted: 1}, "[0 0 0 1 0 0"},
+			"filing": {func(run store.Run) (market.Changes, error) {
+				return run.SaveFiling(t.Context(), "AAPL", filing(1, day, 3))
+			}, market.Changes{Inserted: 4}, "[0 0 0 0 1 0"},
+			"short interest": {func(run store.Run) (market.Changes, error) {
+				return run.SaveShortInterest(t.Context(), "finra", day, shortInterest(day, 200))
+			}, market.Changes{Inserted: 200}, "[0 0 0 0 0 200"},
 		} {
 			t.Run(what+": "+lost, func(t *testing.T) {
 				t.Parallel()
@@ -185,6 +200,7 @@ func TestLostCommit(t *testing.T) {
 				}
 				equal(t, "stored", []string{tc.rows + " 1 1]"}, query(t, direct, `
 					SELECT (SELECT count(*) FROM ohlcv), (SELECT count(*) FROM fundamental_facts), (SELECT count(*) FROM fundamentals),
+					       (SELECT count(*) FROM ingest_filings), (SELECT count(*) FROM insider_filings), (SELECT count(*) FROM short_interest),
 					       (SELECT count(*) FROM ingest_items), (SELECT count(*) FROM ingest_attempts)`))
 				_ = db.Close()
 			})

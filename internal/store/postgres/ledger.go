@@ -37,7 +37,7 @@ func (db *DB) Forget(ctx context.Context, job, period string, units ...market.Sy
 // Coverage implements [store.DB].
 func (db *DB) Coverage(ctx context.Context, job string) (map[market.Symbol]market.Coverage, error) {
 	covered := map[market.Symbol]market.Coverage{}
-	rows, err := db.pool.Query(ctx, `SELECT unit, through, tried FROM ingest_watermarks WHERE job = $1`, job)
+	rows, err := db.pool.Query(ctx, `SELECT unit, through, tried FROM ingest_watermarks WHERE job = $1 AND unit <> $2`, job, store.LastRunUnit)
 	_, err = collect(rows, err, func(row pgx.CollectableRow) (struct{}, error) {
 		var unit market.Symbol
 		var through *time.Time

@@ -80,6 +80,7 @@ func TestAdopt(t *testing.T) {
 	equal(t, "reload from other types", market.Changes{Unchanged: 1}, save(t, run, fresh))
 
 	adoptFundamentals(t, url, db, run)
+	adoptAltData(t, url, run)
 
 	query(t, url, `
 		INSERT INTO insider_transactions (symbol, filed_date, accession_number, line) VALUES ('AAPL', now(), '0001', 1)
@@ -97,7 +98,7 @@ func adoptFundamentals(t *testing.T, url string, db *postgres.DB, run store.Run)
 	row := overview()
 	row.Date = day - 11
 	row.Figures[market.PERatio].Known = false
-	changes, err := run.SaveFundamentals(t.Context(), row)
+	changes, err := run.SaveFundamentals(t.Context(), row, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,6 +111,40 @@ func adoptFundamentals(t *testing.T, url string, db *postgres.DB, run store.Run)
 	equal(t, "merged", row, got)
 }
 
+// adoptAltData saves beside rows that the other writer made, whatever types it
+// chose.
+func adoptAltData(t *testing.T, url string, run store.Run) {
+	t.Helper()
+	query(t, url, `
+		ALTER TABLE insider_transactions ALTER COLUMN shares TYPE numeric, ALTER COLUMN insider_name TYPE varchar(100);
+		ALTER TABLE short_interest ALTER COLUMN short_interest TYPE numeric, ALTER COLUMN days_to_cover TYPE real;
+		UPDATE short_interest SET settlement_date = '2026-02-27 00:00:00+00'`)
+	for _, want := range []market.Changes{{Inserted: 4}, {Unchanged: 4}} {
+		changes, err := run.SaveFiling(t.Context(), "AAPL", filing(1, day, 3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "filing beside old rows", want, changes)
+	}
+	amendment := filing(2, day+1, 1)
+	amendment.Form, amendment.OriginalFiled = "4/A", day
+	if _, err := run.SaveFiling(t.Context(), "AAPL", amendment); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "transactions", []string{"[6 1 2]"}, query(t, url, `
+		SELECT count(*), count(*) FILTER (WHERE superseded), count(*) FILTER (WHERE accession_number IS NULL) FROM insider_transactions`))
+	rows := shortInterest(day-13, 2) // 2026-02-27
+	rows[1].Symbol = "AAPL"
+	for _, want := range []market.Changes{{Inserted: 1, Updated: 1}, {Unchanged: 2}} {
+		changes, err := run.SaveShortInterest(t.Context(), "finra", day-13, rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "short interest over old rows", want, changes)
+	}
+	query(t, url, `DELETE FROM insider_transactions WHERE accession_number IS NOT NULL`)
+}
+
 // TestContractColumns holds a fresh database to the contract, column for
 // column.
 func TestContractColumns(t *testing.T) {
@@ -120,15 +155,18 @@ func TestContractColumns(t *testing.T) {
 		"[filings id,symbol,filing_type,filed_date,url,content,metadata]",
 		"[fundamental_facts symbol,issuer_cik,taxonomy,concept,unit,start,end,value,accession_number,form,filed,first_seen,superseded_on]",
 		"[fundamentals symbol,timestamp,pe_ratio,pb_ratio,ps_ratio,ev_ebitda,debt_to_equity,current_ratio,roe,revenue_growth,earnings_growth,dividend_yield,market_cap,sector,industry,metadata]",
-		"[insider_transactions symbol,filed_date,insider_name,insider_title,transaction_type,shares,price_per_share,shares_owned_after,is_direct,accession_number,line,form_type,issuer_cik,owner_cik,transaction_date,security_title,is_derivative,acquired_disposed,aff10b5_one,amends,superseded,footnotes,metadata]",
+		"[insider_filings accession_number,symbol,issuer_cik,form,filed_date,accepted_at,period,original_filed,document]",
+		"[insider_owners accession_number,position,owner_cik,name,title,relation,is_director,is_officer,is_ten_percent,is_other]",
+		"[insider_transactions symbol,filed_date,insider_name,insider_title,transaction_type,shares,price_per_share,shares_owned_after,is_direct,accession_number,line,form_type,issuer_cik,owner_cik,transaction_date,security_title,is_derivative,acquired_disposed,aff10b5_one,amends,superseded,footnotes,metadata,amends_line]",
 		"[kill_switch id,active,activated_at,reason,deactivated_at]",
 		"[ohlcv symbol,timestamp,open,high,low,close,volume,adjusted_close,source]",
-		"[short_interest symbol,settlement_date,short_interest,avg_daily_volume,days_to_cover,short_pct_float,change_pct,previous_short_interest,revision_flag,split_flag,fetched_at]",
+		"[short_interest symbol,settlement_date,short_interest,avg_daily_volume,days_to_cover,short_pct_float,change_pct,previous_short_interest,revision_flag,split_flag,fetched_at,days_to_cover_raw,change_pct_raw]",
 	}, query(t, url, `
 		SELECT table_name, string_agg(column_name, ',' ORDER BY ordinal_position) FROM information_schema.columns
 		WHERE table_schema = 'public' AND table_name NOT LIKE 'ingest\_%' GROUP BY 1 ORDER BY 1`))
 	equal(t, "primary keys", []string{
-		"[filings id]", "[fundamentals symbol,timestamp]", "[insider_transactions accession_number,line]",
+		"[filings id]", "[fundamentals symbol,timestamp]", "[insider_filings accession_number]",
+		"[insider_owners accession_number,position]", "[insider_transactions accession_number,line]",
 		"[kill_switch id]", "[ohlcv symbol,timestamp]", "[short_interest symbol,settlement_date]",
 	}, query(t, url, `
 		SELECT table_name, string_agg(column_name, ',' ORDER BY ordinal_position)

@@ -222,7 +222,7 @@ func TestTextProtocol(t *testing.T) {
 	all[5] = later
 	equal(t, "facts", all, factsAsOf(t, db, day, "Revenues"))
 	for range 2 {
-		if _, err := run.SaveFundamentals(t.Context(), overview()); err != nil {
+		if _, err := run.SaveFundamentals(t.Context(), overview(), true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -231,6 +231,22 @@ func TestTextProtocol(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	equal(t, "fundamentals", overview(), row)
+	saveAltData(t, run)
+	for range 2 {
+		equal(t, "alternative data again", market.Changes{Unchanged: 1 + 4 + 2 + 2*3}, saveAltData(t, run))
+	}
+	filings, err := db.InsiderFilings(t.Context(), "AAPL")
+	if err != nil || len(filings) != 2 {
+		t.Fatal(filings, err)
+	}
+	equal(t, "filing", filing(1, day, 3), filings[0])
+	listed, err := db.PendingFilings(t.Context(), market.Range{From: day, To: day})
+	if err != nil || len(listed) != 1 || len(listed[0].Filers) != 2 {
+		t.Error(listed, err)
+	}
+	if err := run.SaveLastRun(t.Context(), day.Time(), []market.Symbol{"AAPL"}); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestAnotherWriterInBetween lets another program insert rows of the symbol

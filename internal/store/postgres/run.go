@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,14 +58,20 @@ func (r *run) SaveFacts(ctx context.Context, symbol market.Symbol, facts []marke
 }
 
 // SaveFundamentals implements [store.Run].
-func (r *run) SaveFundamentals(ctx context.Context, row market.Fundamentals) (market.Changes, error) {
-	return r.save(ctx, "fundamentals", store.CheckFundamentals(row), &saving{unit: row.Symbol, through: row.Date, rows: &fundamentalsRow{row: row}})
+func (r *run) SaveFundamentals(ctx context.Context, row market.Fundamentals, done bool) (market.Changes, error) {
+	s := &saving{unit: row.Symbol, rows: &fundamentalsRow{row: row}}
+	if done {
+		s.through = row.Date
+	}
+	return r.save(ctx, "fundamentals", store.CheckFundamentals(row), s)
 }
 
 // save stores the rows of s, unless a check of them has failed with err.
 func (r *run) save(ctx context.Context, what string, err error, s *saving) (market.Changes, error) {
 	s.run = r
-	if err == nil {
+	if err != nil {
+		err = &store.RefusedError{Err: err}
+	} else {
 		err = s.untilStored(ctx, s.saveRows)
 	}
 	if err != nil {
@@ -76,10 +83,7 @@ func (r *run) save(ctx context.Context, what string, err error, s *saving) (mark
 // SaveAttempt implements [store.Run].
 func (r *run) SaveAttempt(ctx context.Context, symbol market.Symbol, outcome, message string) error {
 	s := saving{run: r, unit: symbol}
-	err := s.untilStored(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		return s.saveAttempt(ctx, conn, outcome, store.Text(message))
-	})
-	return wrap(fmt.Sprintf("save attempt at %s", symbol), err)
+	return wrap(fmt.Sprintf("save attempt at %s", symbol), s.attempt(ctx, outcome, message, false))
 }
 
 // rows are what one save brings: it compares them with what is stored and
@@ -99,8 +103,9 @@ type rows interface {
 // saving is one save, with as many tries as it takes.
 type saving struct {
 	*run
+	kind    string // the period of the item and the attempt; "" is the run's
 	unit    market.Symbol
-	through market.Date // what the watermark is raised to
+	through market.Date // what the watermark is raised to; a kind has none
 	rows    rows        // nil for an attempt alone
 
 	// token is the id of the attempt row. It is drawn once, so after a lost
@@ -140,7 +145,7 @@ func (s *saving) untilStored(ctx context.Context, once func(context.Context, *pg
 // stored reports whether a COMMIT that was sent has been carried out. Rows
 // without a session have no attempt that tells, but they tell themselves.
 func (s *saving) stored(ctx context.Context) (stored bool, err error) {
-	if s.rows != nil && s.through.IsZero() {
+	if s.rows != nil && !s.hasLedger() {
 		batch := &pgx.Batch{}
 		s.rows.queueCompare(batch)
 		err := s.db.pool.SendBatch(ctx, batch).Close()
@@ -165,17 +170,27 @@ func (s *saving) settle(err error) error {
 	return err
 }
 
-func (s *saving) saveAttempt(ctx context.Context, conn *pgx.Conn, outcome, message string) error {
-	batch := &pgx.Batch{}
-	batch.Queue(beginSnapshotSQL)
-	s.queueGuard(batch)
-	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
-		return err
-	}
-	batch = &pgx.Batch{}
-	s.queueWatermark(batch)
-	s.queueAttempt(batch, outcome, message, 0)
-	return s.commit(ctx, conn, batch, market.Changes{})
+// hasLedger is false for rows that make nothing done: they are no business of the
+// ledger.
+func (s *saving) hasLedger() bool { return s.kind != "" || !s.through.IsZero() }
+
+// attempt saves an attempt, and with done the item of a unit that has no rows.
+func (s *saving) attempt(ctx context.Context, outcome, message string, done bool) error {
+	return s.untilStored(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		batch := &pgx.Batch{}
+		batch.Queue(beginSnapshotSQL)
+		s.queueGuard(batch)
+		if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+			return err
+		}
+		batch = &pgx.Batch{}
+		if done {
+			s.queueItem(batch, store.Unchanged, 0, "")
+		}
+		s.queueWatermark(batch)
+		s.queueAttempt(batch, outcome, store.Text(message), 0)
+		return s.commit(ctx, conn, batch, market.Changes{})
+	})
 }
 
 // saveRows takes three round trips, and two where nothing differs.
@@ -201,10 +216,18 @@ func (s *saving) saveRows(ctx context.Context, conn *pgx.Conn) error {
 // not a silent overwrite, so the counts and the corrections are exact.
 const beginSnapshotSQL = `BEGIN ISOLATION LEVEL REPEATABLE READ`
 
+// queueTurn opens a transaction that waits for its turn at what the name stands
+// for. What is read after that is what the one before it left, which a snapshot
+// that is as old as the transaction would not show.
+func queueTurn(batch *pgx.Batch, name string) {
+	batch.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
+	batch.Queue(`SELECT pg_advisory_xact_lock(hashtextextended(coalesce(current_schema(), '') || $1, 0))`, name)
+}
+
 // queueGuard fails the transaction with [store.ErrFenced] unless the run is
 // still the owner.
 func (s *saving) queueGuard(batch *pgx.Batch) {
-	batch.Queue(guardSQL, s.ID(), s.token, string(s.unit), date(s.through)).QueryRow(func(row pgx.Row) error {
+	batch.Queue(guardSQL, s.ID(), s.token, string(s.unit), date(s.through), s.kind).QueryRow(func(row pgx.Row) error {
 		err := row.Scan(&s.token, &s.done)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return store.ErrFenced
@@ -217,10 +240,10 @@ func (s *saving) queueGuard(batch *pgx.Batch) {
 // draws the token, and tells whether the unit is done through that day already.
 const guardSQL = `
 	SELECT CASE WHEN $2::bigint > 0 THEN $2 ELSE nextval(pg_get_serial_sequence('ingest_attempts', 'id')) END,
-	       EXISTS (SELECT FROM ingest_items i WHERE i.job = r.job AND i.period = r.period AND i.unit = $3)
-	       AND EXISTS (SELECT FROM ingest_watermarks w
-	                   WHERE w.job = r.job AND w.unit = $3 AND w.tried >= r.period
-	                     AND ($4::date IS NULL OR w.through >= $4))
+	       EXISTS (SELECT FROM ingest_items i WHERE i.job = r.job AND i.period = coalesce(nullif($5, ''), r.period) AND i.unit = $3)
+	       AND ($5 <> '' OR EXISTS (SELECT FROM ingest_watermarks w
+	                                WHERE w.job = r.job AND w.unit = $3 AND w.tried >= r.period
+	                                  AND ($4::date IS NULL OR w.through >= $4)))
 	FROM ingest_runs r WHERE r.id = $1 AND r.status = 'running' FOR SHARE OF r`
 
 // date returns nil, for NULL, if d is zero.
@@ -235,10 +258,9 @@ func date(d market.Date) *time.Time {
 // queueLedger leaves the item and the watermark of a unit that is done alone
 // when nothing was written: an identical reload adds its attempt and no more,
 // and does not wait for the disk to hold it, as a crash of the server loses
-// nothing but that one line of history. Bars without a session are no business
-// of the ledger.
+// nothing but that one line of history.
 func (s *saving) queueLedger(batch *pgx.Batch, written int) {
-	if s.through.IsZero() {
+	if !s.hasLedger() {
 		return
 	}
 	outcome := store.Unchanged
@@ -246,13 +268,16 @@ func (s *saving) queueLedger(batch *pgx.Batch, written int) {
 		outcome = store.Stored
 	}
 	if !s.done || written > 0 {
-		batch.Queue(itemSQL, s.job, s.period, string(s.unit), s.ID(), outcome, written, s.rows.source())
+		s.queueItem(batch, outcome, written, s.rows.source())
 		s.queueWatermark(batch)
 	} else {
 		batch.Queue(`SET LOCAL synchronous_commit = off`)
 	}
 	s.queueAttempt(batch, outcome, "", written)
 }
+
+// ledgerPeriod is what stands in the column period of items and attempts.
+func (s *saving) ledgerPeriod() string { return cmp.Or(s.kind, s.period) }
 
 const itemSQL = `
 	INSERT INTO ingest_items (job, period, unit, run_id, outcome, rows, source)
@@ -261,13 +286,21 @@ const itemSQL = `
 	SET run_id = EXCLUDED.run_id, outcome = EXCLUDED.outcome, rows = EXCLUDED.rows, source = EXCLUDED.source, done_at = now()
 	WHERE EXCLUDED.outcome = 'stored'`
 
+func (s *saving) queueItem(batch *pgx.Batch, outcome string, rows int, source string) {
+	batch.Queue(itemSQL, s.job, s.ledgerPeriod(), string(s.unit), s.ID(), outcome, rows, source)
+}
+
 const watermarkSQL = `
 	INSERT INTO ingest_watermarks AS w (job, unit, through, tried) VALUES ($1, $2, $3, $4)
 	ON CONFLICT (job, unit) DO UPDATE
 	SET through = greatest(w.through, EXCLUDED.through), tried = greatest(w.tried, EXCLUDED.tried), updated_at = now()`
 
-// queueWatermark raises the watermark to that day; a zero one leaves it.
+// queueWatermark raises the watermark to that day; a zero one leaves it. Units
+// of a kind are no symbols and have none.
 func (s *saving) queueWatermark(batch *pgx.Batch) {
+	if s.kind != "" {
+		return
+	}
 	batch.Queue(watermarkSQL, s.job, string(s.unit), date(s.through), s.period)
 }
 
@@ -276,7 +309,7 @@ const attemptSQL = `
 	VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
 
 func (s *saving) queueAttempt(batch *pgx.Batch, outcome, message string, rows int) {
-	batch.Queue(attemptSQL, s.token, s.ID(), s.job, s.period, string(s.unit), outcome, message, rows)
+	batch.Queue(attemptSQL, s.token, s.ID(), s.job, s.ledgerPeriod(), string(s.unit), outcome, message, rows)
 }
 
 // commit sends the last statements and COMMIT together. It goes on when ctx

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 
@@ -90,6 +91,7 @@ const correctionSQL = `
 	INSERT INTO ingest_corrections (symbol, timestamp, field, old_value, new_value, source, run_id, at)
 	VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
 
+// insertCorrections writes corrections; those without a symbol are of symbol.
 func (r *run) insertCorrections(ctx context.Context, tx *sql.Tx, symbol market.Symbol, source string, corrections []store.Correction) error {
 	if len(corrections) == 0 {
 		return nil
@@ -101,7 +103,7 @@ func (r *run) insertCorrections(ctx context.Context, tx *sql.Tx, symbol market.S
 	defer func() { _ = stmt.Close() }()
 	at := r.db.stamp()
 	for _, c := range corrections {
-		_, err := stmt.ExecContext(ctx, string(symbol), barStamp(c.Date), c.Field,
+		_, err := stmt.ExecContext(ctx, string(cmp.Or(c.Symbol, symbol)), barStamp(c.Date), c.Field,
 			sql.NullFloat64{Float64: c.Old, Valid: c.HadOld}, c.New, source, r.id, at)
 		if err != nil {
 			return err

@@ -129,14 +129,11 @@ func (r *run) insertFacts(ctx context.Context, tx *sql.Tx, symbol market.Symbol,
 		first: []any{string(symbol), r.db.stamp()},
 		args: func(args []any, i int) []any {
 			v := &versions[i]
-			return append(args, paddedCIK(v.CIK), v.Taxonomy, v.Concept, v.Unit, dateText(v.Start), v.End.String(),
+			return append(args, store.PaddedCIK(v.CIK), v.Taxonomy, v.Concept, v.Unit, dateText(v.Start), v.End.String(),
 				v.Value, v.Accession, v.Form, v.Filed.String(), dateText(v.Superseded))
 		},
 	}.run(ctx, tx, len(versions))
 }
-
-// paddedCIK writes an issuer's number as the SEC does.
-func paddedCIK(cik int) string { return fmt.Sprintf("%010d", cik) }
 
 const updateFactSQL = `
 	UPDATE fundamental_facts SET value = ?, form = ?, filed = ?, superseded_on = ?
@@ -155,7 +152,7 @@ func updateFacts(ctx context.Context, tx *sql.Tx, symbol market.Symbol, versions
 	for i := range versions {
 		v := &versions[i]
 		_, err := stmt.ExecContext(ctx, v.Value, v.Form, v.Filed.String(), dateText(v.Superseded),
-			string(symbol), paddedCIK(v.CIK), v.Taxonomy, v.Concept, v.Unit, v.End.String(), v.Start.String(), v.Accession)
+			string(symbol), store.PaddedCIK(v.CIK), v.Taxonomy, v.Concept, v.Unit, v.End.String(), v.Start.String(), v.Accession)
 		if err != nil {
 			return err
 		}

@@ -12,7 +12,11 @@ import (
 
 // list reads all rows of a query of the readers.
 func list[T any](ctx context.Context, db *DB, scan func(*sql.Rows) (T, error), query string, args ...any) ([]T, error) {
-	rows, err := db.reader.QueryContext(ctx, query, args...)
+	return listIn(ctx, db.reader, scan, query, args...)
+}
+
+func listIn[T any](ctx context.Context, q queryer, scan func(*sql.Rows) (T, error), query string, args ...any) ([]T, error) {
+	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +71,7 @@ func (db *DB) Coverage(ctx context.Context, job string) (map[market.Symbol]marke
 		err := c.Through.UnmarshalText([]byte(through))
 		covered[unit] = c
 		return struct{}{}, err
-	}, `SELECT unit, coalesce(through, ''), tried FROM ingest_watermarks WHERE job = ?`, job)
+	}, `SELECT unit, coalesce(through, ''), tried FROM ingest_watermarks WHERE job = ? AND unit <> ?`, job, store.LastRunUnit)
 	if err != nil {
 		return nil, wrap("coverage", err)
 	}

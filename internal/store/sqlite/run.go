@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -118,32 +119,43 @@ func (r *run) SaveFacts(ctx context.Context, symbol market.Symbol, facts []marke
 }
 
 // SaveFundamentals implements [store.Run].
-func (r *run) SaveFundamentals(ctx context.Context, row market.Fundamentals) (market.Changes, error) {
-	return r.save(ctx, store.CheckFundamentals(row), saving{
-		what: "fundamentals", unit: row.Symbol, through: row.Date, source: store.SourcesOf(row),
+func (r *run) SaveFundamentals(ctx context.Context, row market.Fundamentals, done bool) (market.Changes, error) {
+	s := saving{
+		what: "fundamentals", unit: row.Symbol, source: store.SourcesOf(row),
 		rows: func(ctx context.Context, tx *sql.Tx) (market.Changes, error) { return saveFundamentals(ctx, tx, row) },
-	})
+	}
+	if done {
+		s.through = row.Date
+	}
+	return r.save(ctx, store.CheckFundamentals(row), s)
 }
 
 // saving is one save.
 type saving struct {
 	what    string
+	kind    string // the period of the item and the attempt; "" is the run's
 	unit    market.Symbol
-	through market.Date // what the watermark is raised to; zero: no business of the ledger
+	through market.Date // what the watermark is raised to; a kind has none
 	source  string
 	// rows compares what came in with what is stored and writes the
 	// difference.
 	rows func(context.Context, *sql.Tx) (market.Changes, error)
 }
 
+// hasLedger is false for rows that make nothing done: they are no business of the
+// ledger.
+func (s *saving) hasLedger() bool { return s.kind != "" || !s.through.IsZero() }
+
 // save carries s out, unless a check of its rows has failed with err.
 func (r *run) save(ctx context.Context, err error, s saving) (changes market.Changes, _ error) {
-	if err == nil {
+	if err != nil {
+		err = &store.RefusedError{Err: err}
+	} else {
 		err = r.db.tx(ctx, func(tx *sql.Tx) (err error) {
 			if err := r.guard(ctx, tx); err != nil {
 				return err
 			}
-			if changes, err = s.rows(ctx, tx); err != nil || s.through.IsZero() {
+			if changes, err = s.rows(ctx, tx); err != nil || !s.hasLedger() {
 				return err
 			}
 			return r.saveLedger(ctx, tx, s, changes.Written())
@@ -185,23 +197,34 @@ func (r *run) saveLedger(ctx context.Context, tx *sql.Tx, s saving, written int)
 	if written > 0 {
 		outcome = store.Stored
 	}
+	if err := r.item(ctx, tx, s.kind, s.unit, outcome, written, s.source); err != nil {
+		return err
+	}
+	if err := r.raise(ctx, tx, s.kind, s.unit, s.through); err != nil {
+		return err
+	}
+	return r.attempt(ctx, tx, s.kind, s.unit, outcome, "", written)
+}
+
+// ledgerPeriod is what stands in the column period of items and attempts.
+func (r *run) ledgerPeriod(kind string) string { return cmp.Or(kind, r.period) }
+
+func (r *run) item(ctx context.Context, tx *sql.Tx, kind string, unit market.Symbol, outcome string, rows int, source string) error {
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO ingest_items (job, period, unit, run_id, outcome, rows, source, done_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (job, period, unit) DO UPDATE
 		SET run_id = excluded.run_id, outcome = excluded.outcome, rows = excluded.rows, source = excluded.source, done_at = excluded.done_at
 		WHERE excluded.outcome = 'stored'`,
-		r.job, r.period, string(s.unit), r.id, outcome, written, s.source, r.db.stamp())
-	if err != nil {
-		return err
-	}
-	if err := r.raise(ctx, tx, s.unit, s.through); err != nil {
-		return err
-	}
-	return r.attempt(ctx, tx, s.unit, outcome, "", written)
+		r.job, r.ledgerPeriod(kind), string(unit), r.id, outcome, rows, source, r.db.stamp())
+	return err
 }
 
-// raise raises the watermark to that day; a zero one leaves it.
-func (r *run) raise(ctx context.Context, tx *sql.Tx, unit market.Symbol, through market.Date) error {
+// raise raises the watermark to that day; a zero one leaves it. Units of a kind
+// are no symbols and have none.
+func (r *run) raise(ctx context.Context, tx *sql.Tx, kind string, unit market.Symbol, through market.Date) error {
+	if kind != "" {
+		return nil
+	}
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO ingest_watermarks (job, unit, through, tried, updated_at) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (job, unit) DO UPDATE
@@ -212,25 +235,35 @@ func (r *run) raise(ctx context.Context, tx *sql.Tx, unit market.Symbol, through
 	return err
 }
 
-func (r *run) attempt(ctx context.Context, tx *sql.Tx, unit market.Symbol, outcome, message string, rows int) error {
+func (r *run) attempt(ctx context.Context, tx *sql.Tx, kind string, unit market.Symbol, outcome, message string, rows int) error {
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO ingest_attempts (run_id, job, period, unit, at, outcome, message, rows) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-		r.id, r.job, r.period, string(unit), r.db.stamp(), outcome, store.Text(message), rows)
+		r.id, r.job, r.ledgerPeriod(kind), string(unit), r.db.stamp(), outcome, store.Text(message), rows)
 	return err
 }
 
 // SaveAttempt implements [store.Run].
 func (r *run) SaveAttempt(ctx context.Context, symbol market.Symbol, outcome, message string) error {
-	err := r.db.tx(ctx, func(tx *sql.Tx) error {
+	return wrap(fmt.Sprintf("save attempt at %s", symbol), r.saveAttempt(ctx, "", symbol, outcome, message, false))
+}
+
+// saveAttempt saves an attempt, and with done the item of a unit that has no
+// rows.
+func (r *run) saveAttempt(ctx context.Context, kind string, unit market.Symbol, outcome, message string, done bool) error {
+	return r.db.tx(ctx, func(tx *sql.Tx) error {
 		if err := r.guard(ctx, tx); err != nil {
 			return err
 		}
-		if err := r.raise(ctx, tx, symbol, 0); err != nil {
+		if done {
+			if err := r.item(ctx, tx, kind, unit, store.Unchanged, 0, ""); err != nil {
+				return err
+			}
+		}
+		if err := r.raise(ctx, tx, kind, unit, 0); err != nil {
 			return err
 		}
-		return r.attempt(ctx, tx, symbol, outcome, message, 0)
+		return r.attempt(ctx, tx, kind, unit, outcome, message, 0)
 	})
-	return wrap(fmt.Sprintf("save attempt at %s", symbol), err)
 }
 
 // End implements [store.Run]. The period is given free even if the row cannot

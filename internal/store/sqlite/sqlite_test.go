@@ -397,17 +397,12 @@ func TestReloadTouchesNoFact(t *testing.T) {
 		if _, err := run.SaveFacts(t.Context(), "AAPL", []market.Fact{fact, again}, day); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := run.SaveFundamentals(t.Context(), row); err != nil {
+		if _, err := run.SaveFundamentals(t.Context(), row, true); err != nil {
 			t.Fatal(err)
 		}
 	}
 	save()
-	for _, table := range []string{"fundamental_facts", "fundamentals", "ingest_items", "ingest_watermarks", "ingest_corrections"} {
-		for _, verb := range []string{"INSERT", "UPDATE", "DELETE"} {
-			when := "AFTER" // rows that are kept out by a conflict are no writes
-			shell(t, path, `CREATE TRIGGER `+table+verb+` `+when+` `+verb+` ON `+table+` BEGIN SELECT RAISE(ABORT, 'touched'); END`)
-		}
-	}
+	forbid(t, path, "fundamental_facts", "fundamentals", "ingest_items", "ingest_watermarks", "ingest_corrections")
 	save()
 
 	want := [][]any{
@@ -421,5 +416,82 @@ func TestReloadTouchesNoFact(t *testing.T) {
 	want = [][]any{{"2026-03-12 00:00:00+00:00", nil, "Technology", `{"fields":{"sector":{"source":"alpha_vantage"}}}`}}
 	if diff := cmp.Diff(want, shell(t, path, `SELECT timestamp, pe_ratio, sector, metadata FROM fundamentals`)); diff != "" {
 		t.Errorf("fundamentals: %s", diff)
+	}
+}
+
+// forbid lets every write to the tables fail. Rows that are kept out by a
+// conflict are no writes.
+func forbid(t *testing.T, path string, tables ...string) {
+	t.Helper()
+	for _, table := range tables {
+		for _, verb := range []string{"INSERT", "UPDATE", "DELETE"} {
+			shell(t, path, `CREATE TRIGGER `+table+verb+` AFTER `+verb+` ON `+table+` BEGIN SELECT RAISE(ABORT, 'touched'); END`)
+		}
+	}
+}
+
+// TestReloadTouchesNoAltData does the same with filings and short interest.
+func TestReloadTouchesNoAltData(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "worker.db")
+	run := begin(t, migrated(t, path, sqlite.Options{}))
+	filing := market.InsiderFiling{
+		Accession: "0000320193-26-000001", Form: "4", Filed: day, Accepted: day.Time().Add(21*time.Hour + time.Millisecond), Period: day - 2, IssuerCIK: 320193,
+		Owners: []market.InsiderOwner{{CIK: 2, Director: true}},
+		Lines:  []market.InsiderLine{{Line: 1, Code: "S", Direct: market.AnswerYes, Shares: market.Amount{Value: 1.5, Known: true}, Nature: "x"}},
+	}
+	amendment := filing
+	amendment.Accession, amendment.Form, amendment.Filed, amendment.OriginalFiled = "0000320193-26-000002", "4/A", day+1, day
+	later := market.ShortInterest{Symbol: "AAPL", Settlement: day, Shares: 7, Previous: market.Count{Value: 5, Known: true}, RevisionFlag: "R", DaysToCover: market.Ratio{Raw: 999.99}}
+	earlier := market.ShortInterest{Symbol: "AAPL", Settlement: day - 13, Shares: 6}
+	save := func() {
+		t.Helper()
+		_, err := run.SaveIndexDay(t.Context(), "edgar_days", day, []market.ListedFiling{{Accession: "1", Form: "4", Filed: day, Filers: []int{2, 3}}})
+		for _, f := range []market.InsiderFiling{filing, amendment} {
+			if _, e := run.SaveFiling(t.Context(), "AAPL", f); e != nil {
+				err = e
+			}
+		}
+		for _, s := range []market.ShortInterest{earlier, later} {
+			if _, e := run.SaveShortInterest(t.Context(), "finra", s.Settlement, []market.ShortInterest{s}); e != nil {
+				err = e
+			}
+		}
+		if e := run.SaveLastRun(t.Context(), day.Time(), []market.Symbol{"AAPL"}); e != nil {
+			err = e
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	save()
+	forbid(t, path, "ingest_filings", "insider_filings", "insider_owners", "insider_transactions", "short_interest",
+		"ingest_items", "ingest_watermarks", "ingest_corrections")
+	save()
+
+	want := [][]any{
+		{"2026-03-12 00:00:00+00:00", "Director", "S", 1.5, int64(1), nil, int64(1), nil, nil, `{"nature":"x"}`},
+		{"2026-03-13 00:00:00+00:00", "Director", "S", 1.5, int64(1), nil, int64(0), "0000320193-26-000001", int64(1), `{"nature":"x"}`},
+	}
+	got := shell(t, path, `
+		SELECT filed_date, insider_title, transaction_type, shares, is_direct, aff10b5_one, superseded, amends, amends_line, metadata
+		FROM insider_transactions ORDER BY line, accession_number`)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("transactions: %s", diff)
+	}
+	want = [][]any{{"1", "2026-03-12", "[2,3]", "2026-03-12 21:00:00.001000+00:00", "0000320193-26-000002", "2026-03-13", "2026-03-12"}}
+	got = shell(t, path, `
+		SELECT l.accession_number, l.filed, l.filers, f.accepted_at, f.accession_number, f.filed_date, f.original_filed
+		FROM ingest_filings l, insider_filings f WHERE f.form = '4/A'`)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("filings: %s", diff)
+	}
+	want = [][]any{
+		{"2026-02-27 00:00:00+00:00", int64(5), nil, nil, nil, nil},
+		{"2026-03-12 00:00:00+00:00", int64(7), int64(5), nil, 999.99, "R"},
+	}
+	got = shell(t, path, `SELECT settlement_date, short_interest, previous_short_interest, days_to_cover, days_to_cover_raw, revision_flag FROM short_interest`)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("short interest: %s", diff)
 	}
 }

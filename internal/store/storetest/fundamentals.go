@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"testing"
@@ -39,7 +40,7 @@ func computed(date market.Date) market.Fundamentals {
 
 func saveFundamentals(t testing.TB, run store.Run, row market.Fundamentals) market.Changes {
 	t.Helper()
-	changes, err := run.SaveFundamentals(t.Context(), row)
+	changes, err := run.SaveFundamentals(t.Context(), row, true)
 	check(t, err)
 	return changes
 }
@@ -52,6 +53,21 @@ func wantFundamentals(t testing.TB, what string, db store.DB, through market.Dat
 	if want != nil {
 		equal(t, what, *want, got)
 	}
+}
+
+// rowsThatMakeNothingDone are the figures of a symbol that is asked for again.
+func rowsThatMakeNothingDone(t *testing.T, d Database) {
+	db := open(t, d)
+	run := begin(t, db, job, period)
+	row := computed(day)
+	changes, err := run.SaveFundamentals(t.Context(), row, false)
+	check(t, err)
+	equal(t, "changes", market.Changes{Inserted: 1}, changes)
+	wantFundamentals(t, "stored", db, day, &row)
+	equal(t, "ledger", ledger{Coverage: map[market.Symbol]market.Coverage{}}, ledgerOf(t, db, aapl))
+	changes, err = run.SaveFundamentals(t.Context(), row, false)
+	check(t, err)
+	equal(t, "again", market.Changes{Unchanged: 1}, changes)
 }
 
 func fundamentals(t *testing.T, d Database) {
@@ -155,8 +171,9 @@ func fundamentalsBadInput(t *testing.T, d Database) {
 	} {
 		row := overview(day)
 		change(&row)
-		if changes, err := run.SaveFundamentals(t.Context(), row); err == nil {
-			t.Errorf("%s: stored as %+v", name, changes)
+		changes, err := run.SaveFundamentals(t.Context(), row, true)
+		if !errors.As(err, new(*store.RefusedError)) {
+			t.Errorf("%s: stored as %+v (%v)", name, changes, err)
 		}
 	}
 	wantFundamentals(t, "stored", db, day, nil)

@@ -161,7 +161,10 @@ func failure(t *testing.T, d Database) {
 	run := begin(t, db, job, period)
 	save(t, run, seriesOf(aapl, 5), day)
 	saveFacts(t, run, aapl, factsOf(3)...)
+	saveShort(t, run, short(aapl, midMonth, 5, 5))
+	saveFiling(t, run, sold(1, day, 1, 2))
 	before, beforeNew := ledgerOf(t, db, aapl), ledgerOf(t, db, "MSFT")
+	alternative := d.Other(t, altRows)
 	d.Break(t)
 
 	corrected := seriesOf(aapl, 7)
@@ -180,9 +183,34 @@ func failure(t *testing.T, d Database) {
 	if _, err := run.SaveFacts(t.Context(), aapl, restated, day); err == nil {
 		t.Fatal("a broken database stored facts")
 	}
-	if _, err := run.SaveFundamentals(t.Context(), overview(day)); err == nil {
+	if _, err := run.SaveFundamentals(t.Context(), overview(day), true); err == nil {
 		t.Fatal("a broken database stored fundamentals")
 	}
+	amendment := sold(2, day+1, 1)
+	amendment.Form, amendment.OriginalFiled = "4/A", day
+	for name, save := range map[string]func() error{
+		"an index day": func() error {
+			_, err := run.SaveIndexDay(t.Context(), dayKind, day, []market.ListedFiling{listed(1, day)})
+			return err
+		},
+		"a filing": func() error {
+			_, err := run.SaveFiling(t.Context(), goog, amendment)
+			return err
+		},
+		"short interest": func() error {
+			_, err := run.SaveShortInterest(t.Context(), shortKind, monthEnd, []market.ShortInterest{revised(aapl, monthEnd, 5, 4)})
+			return err
+		},
+		"an item":    func() error { return run.SaveItem(t.Context(), dayKind, "2026-03-12", "no_session", "") },
+		"an attempt": func() error { return run.SaveUnitAttempt(t.Context(), dayKind, "2026-03-12", "no_data", "") },
+	} {
+		if save() == nil {
+			t.Errorf("a broken database stored %s", name)
+		}
+	}
+	equal(t, "alternative data", alternative, d.Other(t, altRows))
+	equal(t, "superseded", "0", d.Other(t, `SELECT count(*) FROM insider_transactions WHERE superseded`))
+	equal(t, "short interest", int64(5), storedShort(t, db, aapl)[0].Shares)
 	equal(t, "facts", known{aapl: factsOf(3)}, factsAsOf(t, db, day, nil, nil))
 	wantFundamentals(t, "fundamentals", db, day, nil)
 	equal(t, "of a known symbol", before, ledgerOf(t, db, aapl))

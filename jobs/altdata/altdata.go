@@ -1,0 +1,301 @@
+// Package altdata loads what insiders have reported to the SEC and what FINRA
+// has published of short interest, for a window of time.
+//
+// What a window holds is a list of items: the SEC's index of each day, each
+// report that it lists of a wanted issuer, each settlement date of short
+// interest. The ledger knows which are stored, so a run asks only for what is
+// missing, and one bad document does not repeat a window. The end of the window
+// becomes the job's last_run when all of its items are stored.
+//
+// A document that fails three times in the same way is in quarantine: each run
+// names it, but it no longer holds last_run back.
+package altdata
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/internal/sweep"
+)
+
+const (
+	// Name is the job's name in the ledger, in Redis and in reports.
+	Name = "altdata"
+	// Period is under what the job is claimed, whatever the window: two runs
+	// of different windows would ask for the same items.
+	Period = "window"
+	// FilingsKind is the kind of the items that are documents.
+	FilingsKind = "edgar_filings"
+
+	daysKind  = "edgar_days"
+	shortKind = "finra"
+)
+
+const (
+	// FirstWindow is how far back the first run looks.
+	FirstWindow = 14 * 24 * time.Hour
+	// overlap is how many days of filings before the window are looked at
+	// again: the SEC can date a filing back by a day or two.
+	overlap = 3
+	// quarantineAfter is how often a document may fail in the same way.
+	quarantineAfter = 3
+	// closedAfter is how long after its time a missing index is waited for.
+	// The SEC is also closed on days that no calendar knows beforehand.
+	closedAfter = 4 * 24 * time.Hour
+	// quarterDays is the number of missing days of a quarter that is over
+	// from which its one index is read instead of theirs.
+	quarterDays = 20
+	// lateDays is how far back settlement dates are looked at again.
+	lateDays = 5
+)
+
+// ErrOtherIssuer says that a document is not about a wanted issuer: a wanted
+// one reports in it as the owner of another.
+var ErrOtherIssuer = errors.New("the filing is about another issuer")
+
+// Wanted says whether a row of an index is wanted.
+type Wanted func(form string, cik int) bool
+
+// Filings is what this job asks of the SEC.
+type Filings interface {
+	// Issuers returns the issuers' numbers of all symbols.
+	Issuers(ctx context.Context) (map[market.Symbol]int, error)
+	// Day returns the wanted filings of a day. An index that is not there is
+	// an error of class no_data.
+	Day(ctx context.Context, day market.Date, wanted Wanted) ([]market.ListedFiling, error)
+	// Quarter returns those of a quarter, 1 to 4.
+	Quarter(ctx context.Context, year, quarter int, wanted Wanted) ([]market.ListedFiling, error)
+	// Filing reads one document. The error wraps [ErrOtherIssuer] for one
+	// that is about nobody who is wanted.
+	Filing(ctx context.Context, filing market.ListedFiling) (market.InsiderFiling, error)
+}
+
+// Shorts is what this job asks of FINRA.
+type Shorts interface {
+	// ShortInterest returns the rows of symbols at a settlement date, and
+	// what somebody should know about them.
+	ShortInterest(ctx context.Context, settlement market.Date, symbols []market.Symbol) (rows []market.ShortInterest, notes []string, err error)
+}
+
+// Store is what this job asks of a claimed run.
+type Store interface {
+	Ledger
+	SaveIndexDay(ctx context.Context, kind string, day market.Date, filings []market.ListedFiling) (market.Changes, error)
+	SaveFiling(ctx context.Context, symbol market.Symbol, f market.InsiderFiling) (market.Changes, error)
+	SaveShortInterest(ctx context.Context, kind string, settlement market.Date, rows []market.ShortInterest) (market.Changes, error)
+}
+
+// Ledger is what a claimed run notes besides rows.
+type Ledger interface {
+	// SaveItem makes a unit done without rows.
+	SaveItem(ctx context.Context, kind, unit, outcome, message string) error
+	// SaveUnitAttempt records that a unit was asked for in vain.
+	SaveUnitAttempt(ctx context.Context, kind, unit, outcome, message string) error
+	SaveLastRun(ctx context.Context, until time.Time, symbols []market.Symbol) error
+}
+
+// Library is what is stored already.
+type Library interface {
+	DoneUnits(ctx context.Context, job, period string) ([]market.Symbol, error)
+	PendingFilings(ctx context.Context, window market.Range) ([]market.PendingFiling, error)
+	Coverage(ctx context.Context, job string) (map[market.Symbol]market.Coverage, error)
+}
+
+// LastRun is the end of the window of the last run that was complete.
+type LastRun interface {
+	// Get returns the zero Time if there was none. An error that comes with
+	// an answer is a warning.
+	Get(ctx context.Context) (time.Time, bool, error)
+	// Set repeats in Redis what the ledger has.
+	Set(ctx context.Context, until time.Time) error
+}
+
+// Job loads alternative data. A source that is nil is left out, and then
+// last_run stays where it is.
+type Job struct {
+	Filings  Filings
+	Shorts   Shorts
+	Store    Store
+	Library  Library
+	LastRun  LastRun
+	Calendar *market.Calendar
+	// Now is the time of the claim.
+	Now time.Time
+	// Force reads indexes and settlement dates again that are stored, and
+	// asks again for documents in quarantine. A document that is stored does
+	// not change any more.
+	Force bool
+	// Sweep sets the workers; its Visit and Attempt are the job's own. Each
+	// is told the part before the unit.
+	Sweep sweep.Sweep
+	Each  func(part string, unit sweep.Unit)
+}
+
+// Window is the time that a run covers, Since excluded and Until included.
+type Window struct{ Since, Until time.Time }
+
+// String returns the window as an ISO-8601 interval in UTC.
+func (w Window) String() string {
+	return w.Since.UTC().Format(time.RFC3339) + "/" + w.Until.UTC().Format(time.RFC3339)
+}
+
+// Plan is what a run would do as far as it is known before it asks.
+type Plan struct {
+	Window  Window
+	Symbols []market.Symbol
+	// Days are the days whose filings belong to the window, Settlements the
+	// settlement dates published in it. Not all of them are to be asked for.
+	Days, Settlements []market.Date
+	// Moves says that the window begins no later than what is covered, so
+	// that last_run may move to its end.
+	Moves    bool
+	Warnings []string
+}
+
+// Plan chooses the window: from the end of the last complete run to now,
+// unless since or until say otherwise. Symbols of which less is covered, such
+// as those that were added since, make it begin earlier; new ones have the
+// fourteen days before its end. It makes no provider call.
+func (j Job) Plan(ctx context.Context, symbols []market.Symbol, since, until time.Time) (Plan, error) {
+	p := Plan{Symbols: symbols, Window: Window{since, until}}
+	if until.IsZero() {
+		p.Window.Until = j.Now
+	}
+	p.Window.Until = p.Window.Until.Truncate(time.Second).UTC()
+	if p.Window.Until.After(j.Now) {
+		return Plan{}, fmt.Errorf("the window ends at %s, after now: %s", p.Window.Until.Format(time.RFC3339), j.Now.UTC().Format(time.RFC3339))
+	}
+	covered, warning, err := j.covered(ctx, symbols, p.Window.Until)
+	if err != nil {
+		return Plan{}, err
+	}
+	if warning != nil {
+		p.Warnings = append(p.Warnings, warning.Error())
+	}
+	if since.IsZero() {
+		p.Window.Since = covered
+		if covered.After(p.Window.Until) {
+			p.Window.Since = p.Window.Until
+		}
+	}
+	p.Window.Since = p.Window.Since.UTC()
+	if !since.IsZero() && !since.Before(p.Window.Until) {
+		return Plan{}, fmt.Errorf("the window begins at %s and ends at %s: want it to begin earlier", p.Window.Since.Format(time.RFC3339), p.Window.Until.Format(time.RFC3339))
+	}
+	p.Moves = !p.Window.Since.After(covered)
+	if !p.Moves {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("last_run stays: the window begins after %s, to where all is stored", covered.UTC().Format(time.RFC3339)))
+	}
+	p.Days = filingDays(p.Window)
+	p.Settlements, err = j.settlements(p.Window)
+	return p, err
+}
+
+// covered returns to when everything of the symbols is stored. What another
+// program has left as last_run counts while the ledger knows of none.
+func (j Job) covered(ctx context.Context, symbols []market.Symbol, until time.Time) (at time.Time, warning, err error) {
+	last, known, lastErr := j.LastRun.Get(ctx)
+	if !known && lastErr != nil {
+		return at, nil, fmt.Errorf("read last_run: %w", lastErr)
+	}
+	coverage, err := j.Library.Coverage(ctx, Name)
+	if err != nil {
+		return at, nil, fmt.Errorf("read coverage: %w", err)
+	}
+	base := until.Add(-FirstWindow)
+	if len(coverage) == 0 && !last.IsZero() {
+		return last, lastErr, nil
+	}
+	at = last
+	if at.IsZero() {
+		at = base
+	}
+	for _, s := range symbols {
+		through := base
+		if c, ok := coverage[s]; ok {
+			if through, err = time.Parse(time.RFC3339, c.Tried); err != nil {
+				return at, nil, fmt.Errorf("coverage of %s: %w", s, err)
+			}
+		}
+		if through.Before(at) {
+			at = through
+		}
+	}
+	return at, lastErr, nil
+}
+
+// filingDays are the days whose filings were complete within the window, and
+// those of the overlap before it.
+func filingDays(w Window) []market.Date {
+	first := market.DateOf(w.Since.In(market.NewYork()))
+	for n := 0; n < overlap; {
+		first--
+		if market.TakesFilings(first) {
+			n++
+		}
+	}
+	var days []market.Date
+	for d := first; !market.FilingsComplete(d).After(w.Until); d++ {
+		if market.TakesFilings(d) {
+			days = append(days, d)
+		}
+	}
+	return days
+}
+
+// settlements are the dates whose short interest was to be published within
+// the window, or a little before it.
+func (j Job) settlements(w Window) ([]market.Date, error) {
+	const longest = 60 // days from a settlement date to its publication, at most
+	since := w.Since.AddDate(0, 0, -lateDays)
+	from, to := market.DateOf(since.In(market.NewYork()))-longest, market.DateOf(w.Until.In(market.NewYork()))
+	all, err := j.Calendar.Settlements(from, to)
+	if err != nil {
+		return nil, err
+	}
+	var due []market.Date
+	for _, d := range all {
+		at, err := j.Calendar.PublishedAt(d)
+		if err != nil {
+			return nil, err
+		}
+		if at.After(since) && !at.After(w.Until) {
+			due = append(due, d)
+		}
+	}
+	return due, nil
+}
+
+// Run loads what is missing of the window. The report's counts are those of
+// items; its parts are the three kinds of them.
+func (j Job) Run(ctx context.Context, plan Plan) sweep.Report {
+	v := &visitor{Job: j, plan: plan}
+	var parts []sweep.Report
+	if j.Filings != nil {
+		parts = append(parts, v.days(ctx), v.filings(ctx))
+	}
+	if j.Shorts != nil {
+		parts = append(parts, v.settlements(ctx))
+	}
+	report := sweep.Combine(Name, plan.Window.String(), parts)
+	report.Warnings = slices.Concat(plan.Warnings, v.warnings)
+	if report.Status == sweep.OK && plan.Moves && j.Filings != nil && j.Shorts != nil {
+		j.move(ctx, plan, &report)
+	}
+	return report
+}
+
+// move sets last_run to the end of the window: in the ledger, then in Redis.
+func (j Job) move(ctx context.Context, plan Plan, report *sweep.Report) {
+	if err := j.Store.SaveLastRun(ctx, plan.Window.Until, plan.Symbols); err != nil {
+		report.Status, report.Stopped = sweep.Failed, "all items are stored, but not last_run: "+err.Error()
+		return
+	}
+	if err := j.LastRun.Set(ctx, plan.Window.Until); err != nil {
+		report.Warnings = append(report.Warnings, "last_run in Redis is behind the ledger until the next run: "+err.Error())
+	}
+}
