@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -11,7 +10,6 @@ import (
 
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/internal/rediskey"
-	"github.com/alpha-oracle/worker/jobs/altdata"
 	"github.com/alpha-oracle/worker/providers"
 	"github.com/alpha-oracle/worker/providers/alphavantage"
 	"github.com/alpha-oracle/worker/providers/edgar"
@@ -77,16 +75,18 @@ func (f *filer) Issuers(ctx context.Context) (map[market.Symbol]int, error) {
 }
 
 // Day implements altdata.Filings.
-func (f *filer) Day(ctx context.Context, day market.Date, wanted altdata.Wanted) (all []market.ListedFiling, err error) {
-	_, err = f.client.DailyIndex(ctx, day, wanted, listInto(&all))
+func (f *filer) Day(ctx context.Context, day market.Date) (all []market.ListedFiling, err error) {
+	_, err = f.client.DailyIndex(ctx, day, ofInsiders, listInto(&all))
 	return all, err
 }
 
 // Quarter implements altdata.Filings.
-func (f *filer) Quarter(ctx context.Context, year, quarter int, wanted altdata.Wanted) (all []market.ListedFiling, err error) {
-	_, err = f.client.QuarterlyIndex(ctx, year, quarter, wanted, listInto(&all))
+func (f *filer) Quarter(ctx context.Context, year, quarter int) (all []market.ListedFiling, err error) {
+	_, err = f.client.QuarterlyIndex(ctx, year, quarter, ofInsiders, listInto(&all))
 	return all, err
 }
+
+func ofInsiders(form string, _ int) bool { return market.IsInsiderForm(form) }
 
 func listInto(all *[]market.ListedFiling) func(edgar.IndexRow) error {
 	return func(row edgar.IndexRow) error {
@@ -97,12 +97,7 @@ func listInto(all *[]market.ListedFiling) func(edgar.IndexRow) error {
 
 // Filing implements altdata.Filings.
 func (f *filer) Filing(ctx context.Context, listed market.ListedFiling) (market.InsiderFiling, error) {
-	filing, err := f.client.Filing(ctx, edgar.IndexRow(listed))
-	if known, ok := errors.AsType[*providers.Error](err); ok && known.Kind == providers.NoData && known.Status == 0 {
-		// There is a document, but a wanted issuer is only an owner in it.
-		err = fmt.Errorf("%w: %w", altdata.ErrOtherIssuer, known.Err)
-	}
-	return filing, err
+	return f.client.Filing(ctx, edgar.IndexRow(listed))
 }
 
 // shorts asks FINRA.

@@ -13,7 +13,6 @@ package altdata
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -31,8 +30,9 @@ const (
 	// FilingsKind is the kind of the items that are documents.
 	FilingsKind = "edgar_filings"
 
-	daysKind  = "edgar_days"
-	shortKind = "finra"
+	daysKind   = "edgar_days"
+	othersKind = "edgar_others"
+	shortKind  = "finra"
 )
 
 const (
@@ -53,24 +53,16 @@ const (
 	lateDays = 5
 )
 
-// ErrOtherIssuer says that a document is not about a wanted issuer: a wanted
-// one reports in it as the owner of another.
-var ErrOtherIssuer = errors.New("the filing is about another issuer")
-
-// Wanted says whether a row of an index is wanted.
-type Wanted func(form string, cik int) bool
-
 // Filings is what this job asks of the SEC.
 type Filings interface {
 	// Issuers returns the issuers' numbers of all symbols.
 	Issuers(ctx context.Context) (map[market.Symbol]int, error)
-	// Day returns the wanted filings of a day. An index that is not there is
-	// an error of class no_data.
-	Day(ctx context.Context, day market.Date, wanted Wanted) ([]market.ListedFiling, error)
+	// Day returns the insiders' reports that the index of a day lists, with
+	// all filers. An index that is not there is an error of class no_data.
+	Day(ctx context.Context, day market.Date) ([]market.ListedFiling, error)
 	// Quarter returns those of a quarter, 1 to 4.
-	Quarter(ctx context.Context, year, quarter int, wanted Wanted) ([]market.ListedFiling, error)
-	// Filing reads one document. The error wraps [ErrOtherIssuer] for one
-	// that is about nobody who is wanted.
+	Quarter(ctx context.Context, year, quarter int) ([]market.ListedFiling, error)
+	// Filing reads one document.
 	Filing(ctx context.Context, filing market.ListedFiling) (market.InsiderFiling, error)
 }
 

@@ -41,19 +41,9 @@ func (s *sources) Issuers(context.Context) (map[market.Symbol]int, error) {
 	return map[market.Symbol]int{"AAPL": 1, "MSFT": 2, "GOOG": 3, "GOOGL": 3}, s.errs["issuers"]
 }
 
-func (s *sources) Day(_ context.Context, day market.Date, wanted altdata.Wanted) ([]market.ListedFiling, error) {
+func (s *sources) Day(_ context.Context, day market.Date) ([]market.ListedFiling, error) {
 	s.asked = append(s.asked, day.String())
-	if err := s.errs[day.String()]; err != nil {
-		return nil, err
-	}
-	var all []market.ListedFiling
-	for _, f := range s.on(day) {
-		f.Filers = slices.DeleteFunc(f.Filers, func(cik int) bool { return !wanted(f.Form, cik) })
-		if len(f.Filers) > 0 {
-			all = append(all, f)
-		}
-	}
-	return all, nil
+	return s.on(day), s.errs[day.String()]
 }
 
 func (s *sources) on(day market.Date) []market.ListedFiling {
@@ -63,11 +53,10 @@ func (s *sources) on(day market.Date) []market.ListedFiling {
 	return []market.ListedFiling{
 		{Accession: accession(day), Form: "4", Filed: day, Filers: []int{1, 77}},
 		{Accession: accession(day + 1000), Form: "4", Filed: day, Filers: []int{78}},
-		{Accession: accession(day + 2000), Form: "8-K", Filed: day, Filers: []int{1}},
 	}
 }
 
-func (s *sources) Quarter(ctx context.Context, year, quarter int, wanted altdata.Wanted) ([]market.ListedFiling, error) {
+func (s *sources) Quarter(ctx context.Context, year, quarter int) ([]market.ListedFiling, error) {
 	name := fmt.Sprintf("%d-Q%d", year, quarter)
 	s.asked = append(s.asked, name)
 	first := market.NewDate(year, time.Month(3*quarter-2), 1)
@@ -75,7 +64,7 @@ func (s *sources) Quarter(ctx context.Context, year, quarter int, wanted altdata
 	var all []market.ListedFiling
 	for d := first; d < market.NewDate(year, time.Month(3*quarter+1), 1); d++ {
 		if market.TakesFilings(d) {
-			listed, err := other.Day(ctx, d, wanted)
+			listed, err := other.Day(ctx, d)
 			all = append(all, listed...)
 			if err != nil {
 				return nil, err
@@ -413,14 +402,26 @@ func TestAWiderUniverseReadsTheIndexesAgain(t *testing.T) {
 	}
 }
 
-func TestFilingsOfOthersAreSettledWithoutRows(t *testing.T) {
+// A report in which a wanted issuer is only an owner is settled without rows,
+// until its own issuer is wanted.
+func TestFilingsOfOthers(t *testing.T) {
 	t.Parallel()
-	day := market.NewDate(2026, time.March, 5)
-	s := &sources{errs: map[string]error{accession(day): fmt.Errorf("edgar: %w", altdata.ErrOtherIssuer)}}
-	m := newMemory()
-	report := runJob(t, job(s, m), both...)
-	if _, ok := m.stored[accession(day)]; ok || report.Status != sweep.OK || report.Outcomes[sweep.Unchanged] != 1 {
-		t.Errorf("stored %v, report %+v", ok, report)
+	s, m := &sources{}, newMemory()
+	s.listed = func(day market.Date) []market.ListedFiling {
+		return []market.ListedFiling{{Accession: accession(day), Form: "4", Filed: day, Filers: []int{2, 1}}} // MSFT's, owned by AAPL
+	}
+	report := runJob(t, job(s, m), "AAPL")
+	if len(m.stored) != 0 || report.Status != sweep.OK || report.Parts[1].Outcomes[sweep.Unchanged] != 13 {
+		t.Errorf("stored %v, report %+v", m.stored, report)
+	}
+	s.asked = nil
+	runJob(t, job(s, m), "AAPL")
+	if len(s.asked) != 0 {
+		t.Errorf("asked again: %v", s.asked)
+	}
+	runJob(t, job(s, m), both...)
+	if len(m.stored) != 13 || m.stored[accession(market.NewDate(2026, time.March, 5))] != "MSFT" {
+		t.Errorf("with its issuer: stored %v", m.stored)
 	}
 }
 

@@ -68,13 +68,13 @@ func (q quarters) units() []market.Symbol {
 }
 
 // quarter reads the index of a quarter and stores each of its missing days.
-func (v *visitor) quarter(ctx context.Context, kind string, q *quarter, wanted Wanted) (sweep.Result, error) {
-	listed, err := v.Filings.Quarter(ctx, q.year, q.number, wanted)
+func (v *visitor) quarter(ctx context.Context, kind string, q *quarter) (sweep.Result, error) {
+	listed, err := v.Filings.Quarter(ctx, q.year, q.number)
 	if err != nil {
 		return sweep.Result{}, err
 	}
 	byDay := map[market.Date][]market.ListedFiling{}
-	for _, f := range listed {
+	for _, f := range v.wanted(listed) {
 		byDay[f.Filed] = append(byDay[f.Filed], f)
 	}
 	total := sweep.Result{Outcome: sweep.Unchanged}

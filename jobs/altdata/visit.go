@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,9 +17,10 @@ import (
 type visitor struct {
 	Job
 	plan Plan
-	// symbols are those of the run by their issuer; issuerErr says why they
-	// are not known.
+	// symbols are those of the run by their issuer, issuers names the set of
+	// them; issuerErr says why they are not known.
 	symbols   map[int][]market.Symbol
+	issuers   string
 	issuerErr error
 
 	mu       sync.Mutex
@@ -83,36 +83,32 @@ func (v *visitor) missing(ctx context.Context, kind string, dates []market.Date)
 
 // days reads the indexes that are missing.
 func (v *visitor) days(ctx context.Context) sweep.Report {
-	ciks, err := v.issuers(ctx)
-	if err != nil {
+	if err := v.findIssuers(ctx); err != nil {
 		v.issuerErr = err
 		return v.sweep(ctx, daysKind, daysKind, unitsOf(v.plan.Days), 0,
 			func(context.Context, market.Symbol) (sweep.Result, error) { return sweep.Result{}, err })
 	}
-	kind := daysKind + ":" + digest(ciks)
+	kind := daysKind + ":" + v.issuers
 	todo, skipped, err := v.missing(ctx, kind, v.plan.Days)
 	if err != nil {
 		return v.failed(daysKind, err)
-	}
-	wanted := func(form string, cik int) bool {
-		return market.IsInsiderForm(form) && v.symbols[cik] != nil
 	}
 	quarters := v.quarters(todo)
 	units := slices.DeleteFunc(todo, func(u market.Symbol) bool { return quarters.hold(u) })
 	units = append(quarters.units(), units...)
 	return v.sweep(ctx, daysKind, kind, units, skipped, func(ctx context.Context, unit market.Symbol) (sweep.Result, error) {
 		if q, ok := quarters[unit]; ok {
-			return v.quarter(ctx, kind, q, wanted)
+			return v.quarter(ctx, kind, q)
 		}
-		return v.day(ctx, kind, unit, wanted)
+		return v.day(ctx, kind, unit)
 	})
 }
 
-// issuers finds the issuers of the run's symbols, in ascending order.
-func (v *visitor) issuers(ctx context.Context) ([]int, error) {
+// findIssuers finds the issuers of the run's symbols.
+func (v *visitor) findIssuers(ctx context.Context) error {
 	known, err := v.Filings.Issuers(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	v.symbols = map[int][]market.Symbol{}
 	var ciks []int
@@ -132,7 +128,19 @@ func (v *visitor) issuers(ctx context.Context) ([]int, error) {
 		v.warn("the SEC knows no issuer of %d symbols, so their insiders are not looked for: %s", len(strangers), shortened(strangers))
 	}
 	slices.Sort(ciks)
-	return ciks, nil
+	v.issuers = digest(ciks)
+	return nil
+}
+
+// wanted keeps the filings of which a wanted issuer is one of the filers, as an
+// issuer or as an owner: an index does not tell which. All filers of them stay,
+// since more issuers can be wanted one day.
+func (v *visitor) wanted(listed []market.ListedFiling) []market.ListedFiling {
+	return slices.DeleteFunc(listed, func(f market.ListedFiling) bool { return !v.isWanted(f) })
+}
+
+func (v *visitor) isWanted(f market.ListedFiling) bool {
+	return slices.ContainsFunc(f.Filers, func(cik int) bool { return v.symbols[cik] != nil })
 }
 
 // shortened names the first ten.
@@ -152,19 +160,19 @@ func unitsOf(dates []market.Date) []market.Symbol {
 	return units
 }
 
-func (v *visitor) day(ctx context.Context, kind string, unit market.Symbol, wanted Wanted) (sweep.Result, error) {
+func (v *visitor) day(ctx context.Context, kind string, unit market.Symbol) (sweep.Result, error) {
 	day, err := market.ParseDate(string(unit))
 	if err != nil {
 		return sweep.Result{}, err
 	}
-	listed, err := v.Filings.Day(ctx, day, wanted)
+	listed, err := v.Filings.Day(ctx, day)
 	if err != nil && sweep.Classify(ctx, err).Outcome == sweep.NoData {
 		return v.absent(ctx, kind, day, err)
 	}
 	if err != nil {
 		return sweep.Result{}, err
 	}
-	return stored(v.Store.SaveIndexDay(ctx, kind, day, listed))
+	return stored(v.Store.SaveIndexDay(ctx, kind, day, v.wanted(listed)))
 }
 
 // absent judges an index that is not there: late, or of a day on which the SEC
@@ -204,11 +212,16 @@ func (v *visitor) filings(ctx context.Context) sweep.Report {
 	if err != nil {
 		return v.failed(FilingsKind, fmt.Errorf("read which documents are missing: %w", err))
 	}
+	others, err := v.Library.DoneUnits(ctx, Name, v.othersKind())
+	if err != nil {
+		return v.failed(FilingsKind, fmt.Errorf("read which documents are of other issuers: %w", err))
+	}
+	slices.Sort(others)
 	byUnit := map[market.Symbol]market.ListedFiling{}
 	var units []market.Symbol
 	for _, p := range pending {
-		if !slices.ContainsFunc(p.Filers, func(cik int) bool { return v.symbols[cik] != nil }) {
-			continue // listed for symbols that this run is not about
+		if _, other := slices.BinarySearch(others, market.Symbol(p.Accession)); other || !v.isWanted(p.ListedFiling) {
+			continue
 		}
 		if p.Failures >= quarantineAfter && !v.Force {
 			v.warn("document %s is in quarantine: %d times %s, the last: %s (--force asks again)", p.Accession, p.Failures, p.Outcome, p.Message)
@@ -225,22 +238,22 @@ func (v *visitor) filings(ctx context.Context) sweep.Report {
 
 func (v *visitor) filing(ctx context.Context, listed market.ListedFiling) (sweep.Result, error) {
 	f, err := v.Filings.Filing(ctx, listed)
-	if err != nil && !errors.Is(err, ErrOtherIssuer) {
+	if err != nil {
 		return sweep.Result{}, err
 	}
-	symbols := v.symbols[f.IssuerCIK]
-	if err == nil && len(symbols) > 0 {
+	if symbols := v.symbols[f.IssuerCIK]; len(symbols) > 0 {
 		return stored(v.Store.SaveFiling(ctx, symbolOf(f, symbols), f))
 	}
-	text := ErrOtherIssuer.Error()
-	if err != nil {
-		text = err.Error()
-	}
-	if err := v.Store.SaveItem(ctx, FilingsKind, listed.Accession, string(sweep.Unchanged), text); err != nil {
-		return sweep.Result{}, &sweep.StoreError{Err: err}
+	text := fmt.Sprintf("about CIK %d, of which a wanted issuer is an owner", f.IssuerCIK)
+	if err := v.Store.SaveItem(ctx, v.othersKind(), listed.Accession, string(sweep.Unchanged), text); err != nil {
+		return sweep.Result{}, sweep.Unsaved(err)
 	}
 	return sweep.Result{Outcome: sweep.Unchanged, Message: text}, nil
 }
+
+// othersKind is the kind of the documents that are about none of the issuers of
+// this run. One of them may be wanted when there are more.
+func (v *visitor) othersKind() string { return othersKind + ":" + v.issuers }
 
 // symbolOf chooses among the symbols of one issuer: the one that the filing
 // names, else the first in order of the alphabet.
