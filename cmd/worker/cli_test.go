@@ -48,7 +48,7 @@ func TestAPasswordThatOccursInOutputLeavesItWhole(t *testing.T) {
 		s := w.run("status", "--json")
 		var st status
 		s.document(t, &st)
-		if len(st.Quotas) != 2 || st.Quotas[1].Limit != 100_000 || strings.Contains(s.out, secret.Redacted) {
+		if len(st.Quotas) != 4 || st.Quotas[1].Limit != 100_000 || strings.Contains(s.out, secret.Redacted) {
 			t.Errorf("password %q: %s", password, s.out)
 		}
 		if s := w.run("status"); !strings.Contains(s.out, "100000") || strings.Contains(s.out, secret.Redacted) {

@@ -226,6 +226,8 @@ type Run interface {
 	// SaveLastRun moves what LastRun returns, and the watermarks of symbols
 	// with it, to until, cut to whole seconds; never back. It can be repeated.
 	SaveLastRun(ctx context.Context, until time.Time, symbols []market.Symbol) error
+	// SaveCovered does the same to the watermarks of symbols alone.
+	SaveCovered(ctx context.Context, through time.Time, symbols []market.Symbol) error
 
 	// End closes the run with its status and report (a JSON document) and
 	// gives the period free.

@@ -46,9 +46,15 @@ const (
 	// closedAfter is how long after its time a missing index is waited for.
 	// The SEC is also closed on days that no calendar knows beforehand.
 	closedAfter = 4 * 24 * time.Hour
+	// closedDays is how many days away a day may be whose index was read.
+	closedDays = 6
+	// fewFailures is how many documents may fail without any that is sound.
+	fewFailures = 2
 	// quarterDays is the number of missing days of a quarter that is over
 	// from which its one index is read instead of theirs.
 	quarterDays = 20
+	// adoptable is how old a last_run of another program may be.
+	adoptable = 92 * 24 * time.Hour
 	// lateDays is how far back settlement dates are looked at again.
 	lateDays = 5
 )
@@ -87,7 +93,10 @@ type Ledger interface {
 	SaveItem(ctx context.Context, kind, unit, outcome, message string) error
 	// SaveUnitAttempt records that a unit was asked for in vain.
 	SaveUnitAttempt(ctx context.Context, kind, unit, outcome, message string) error
+	// SaveLastRun moves last_run and what is covered of the symbols.
 	SaveLastRun(ctx context.Context, until time.Time, symbols []market.Symbol) error
+	// SaveCovered moves what is covered of the symbols alone.
+	SaveCovered(ctx context.Context, through time.Time, symbols []market.Symbol) error
 }
 
 // Library is what is stored already.
@@ -99,12 +108,14 @@ type Library interface {
 
 // LastRun is the end of the window of the last run that was complete.
 type LastRun interface {
-	// Get returns the zero Time if there was none. An error that comes with
+	// Get repeats in Redis what the ledger has. It returns the zero Time if there was none. An error that comes with
 	// an answer is a warning.
 	Get(ctx context.Context) (time.Time, bool, error)
-	// Set repeats in Redis what the ledger has.
-	Set(ctx context.Context, until time.Time) error
 }
+
+// adopted stands among the symbols for the last_run that another program had
+// left before the first run.
+const adopted market.Symbol = "*"
 
 // Job loads alternative data. A source that is nil is left out, and then
 // last_run stays where it is.
@@ -139,9 +150,14 @@ func (w Window) String() string {
 type Plan struct {
 	Window  Window
 	Symbols []market.Symbol
-	// Days are the days whose filings belong to the window, Settlements the
-	// settlement dates published in it. Not all of them are to be asked for.
+	// Days are the days whose filings belong to the window, after those of
+	// the overlap; Settlements are the settlement dates published in it. Not
+	// all of them are to be asked for.
 	Days, Settlements []market.Date
+	// Overlap is the number of days before the window: they are read again.
+	Overlap int
+	// Base is from when the symbols are to be covered of which nothing is.
+	Base time.Time
 	// Moves says that the window begins no later than what is covered, so
 	// that last_run may move to its end.
 	Moves    bool
@@ -161,12 +177,9 @@ func (j Job) Plan(ctx context.Context, symbols []market.Symbol, since, until tim
 	if p.Window.Until.After(j.Now) {
 		return Plan{}, fmt.Errorf("the window ends at %s, after now: %s", p.Window.Until.Format(time.RFC3339), j.Now.UTC().Format(time.RFC3339))
 	}
-	covered, warning, err := j.covered(ctx, symbols, p.Window.Until)
+	covered, err := j.covered(ctx, symbols, &p)
 	if err != nil {
 		return Plan{}, err
-	}
-	if warning != nil {
-		p.Warnings = append(p.Warnings, warning.Error())
 	}
 	if since.IsZero() {
 		p.Window.Since = covered
@@ -178,65 +191,83 @@ func (j Job) Plan(ctx context.Context, symbols []market.Symbol, since, until tim
 	if !since.IsZero() && !since.Before(p.Window.Until) {
 		return Plan{}, fmt.Errorf("the window begins at %s and ends at %s: want it to begin earlier", p.Window.Since.Format(time.RFC3339), p.Window.Until.Format(time.RFC3339))
 	}
-	p.Moves = !p.Window.Since.After(covered)
-	if !p.Moves {
+	p.Moves = !p.Window.Since.After(covered) && covered.Before(p.Window.Until)
+	if p.Window.Since.After(covered) {
 		p.Warnings = append(p.Warnings, fmt.Sprintf("last_run stays: the window begins after %s, to where all is stored", covered.UTC().Format(time.RFC3339)))
 	}
-	p.Days = filingDays(p.Window)
+	p.Days, p.Overlap = filingDays(p.Window)
 	p.Settlements, err = j.settlements(p.Window)
 	return p, err
 }
 
-// covered returns to when everything of the symbols is stored. What another
-// program has left as last_run counts while the ledger knows of none.
-func (j Job) covered(ctx context.Context, symbols []market.Symbol, until time.Time) (at time.Time, warning, err error) {
-	last, known, lastErr := j.LastRun.Get(ctx)
-	if !known && lastErr != nil {
-		return at, nil, fmt.Errorf("read last_run: %w", lastErr)
+// covered returns to when everything of the symbols is stored, and sets the
+// plan's base for those of which nothing is: fourteen days before the end, or
+// what another program has left as last_run, while it is not long ago.
+func (j Job) covered(ctx context.Context, symbols []market.Symbol, p *Plan) (at time.Time, err error) {
+	last, known, err := j.LastRun.Get(ctx)
+	if !known && err != nil {
+		return at, fmt.Errorf("read last_run: %w", err)
+	}
+	if err != nil {
+		p.Warnings = append(p.Warnings, err.Error())
 	}
 	coverage, err := j.Library.Coverage(ctx, Name)
 	if err != nil {
-		return at, nil, fmt.Errorf("read coverage: %w", err)
+		return at, fmt.Errorf("read coverage: %w", err)
 	}
-	base := until.Add(-FirstWindow)
-	if len(coverage) == 0 && !last.IsZero() {
-		return last, lastErr, nil
+	throughs := make(map[market.Symbol]time.Time, len(coverage))
+	for s, c := range coverage {
+		if throughs[s], err = time.Parse(time.RFC3339, c.Tried); err != nil {
+			return at, fmt.Errorf("coverage of %s: %w", s, err)
+		}
 	}
-	at = last
-	if at.IsZero() {
-		at = base
+	p.Base = p.Window.Until.Add(-FirstWindow)
+	foreign := throughs[adopted]
+	if len(coverage) == 0 {
+		foreign = last
 	}
+	switch {
+	case foreign.After(j.Now):
+		p.Warnings = append(p.Warnings, fmt.Sprintf("the last_run that was found, %s, is in the future and does not count", foreign.UTC().Format(time.RFC3339)))
+	case p.Window.Until.Sub(foreign) <= adoptable:
+		p.Base = foreign
+	case len(coverage) == 0 && !foreign.IsZero():
+		p.Warnings = append(p.Warnings, fmt.Sprintf("the last_run that was found, %s, is long ago: the run begins at %s; --since reaches further back",
+			foreign.UTC().Format(time.RFC3339), p.Base.UTC().Format(time.RFC3339)))
+	}
+	at = p.Window.Until
 	for _, s := range symbols {
-		through := base
-		if c, ok := coverage[s]; ok {
-			if through, err = time.Parse(time.RFC3339, c.Tried); err != nil {
-				return at, nil, fmt.Errorf("coverage of %s: %w", s, err)
-			}
+		through, ok := throughs[s]
+		if !ok {
+			through = p.Base
 		}
 		if through.Before(at) {
 			at = through
 		}
 	}
-	return at, lastErr, nil
+	return at, nil
 }
 
-// filingDays are the days whose filings were complete within the window, and
-// those of the overlap before it.
-func filingDays(w Window) []market.Date {
-	first := market.DateOf(w.Since.In(market.NewYork()))
+// filingDays are the days whose filings were complete within the window, after
+// the days of the overlap.
+func filingDays(w Window) (days []market.Date, before int) {
+	since := market.DateOf(w.Since.In(market.NewYork()))
+	first := since
 	for n := 0; n < overlap; {
 		first--
 		if market.TakesFilings(first) {
 			n++
 		}
 	}
-	var days []market.Date
 	for d := first; !market.FilingsComplete(d).After(w.Until); d++ {
-		if market.TakesFilings(d) {
-			days = append(days, d)
+		if !market.TakesFilings(d) {
+			continue
+		}
+		if days = append(days, d); d < since {
+			before++
 		}
 	}
-	return days
+	return days, before
 }
 
 // settlements are the dates whose short interest was to be published within
@@ -270,24 +301,56 @@ func (j Job) Run(ctx context.Context, plan Plan) sweep.Report {
 	if j.Filings != nil {
 		parts = append(parts, v.days(ctx), v.filings(ctx))
 	}
-	if j.Shorts != nil {
+	if j.Shorts != nil && !v.lost(parts) {
 		parts = append(parts, v.settlements(ctx))
 	}
 	report := sweep.Combine(Name, plan.Window.String(), parts)
-	report.Warnings = slices.Concat(plan.Warnings, v.warnings)
 	if report.Status == sweep.OK && plan.Moves && j.Filings != nil && j.Shorts != nil {
-		j.move(ctx, plan, &report)
+		v.move(ctx, &report)
 	}
+	report.Warnings = slices.Concat(plan.Warnings, v.warnings)
 	return report
 }
 
+// lost reports whether the store was lost in one of the parts: what is asked
+// then cannot be stored.
+func (v *visitor) lost(parts []sweep.Report) bool {
+	return slices.ContainsFunc(parts, func(p sweep.Report) bool { return p.Outcomes[sweep.Interrupted] > 0 })
+}
+
+// begin notes from when symbols are to be covered of which nothing is yet.
+// Counted back from the end of each run anew, what failed in the first window
+// would fall out of the next one.
+func (v *visitor) begin(ctx context.Context) error {
+	coverage, err := v.Library.Coverage(ctx, Name)
+	if err != nil {
+		return fmt.Errorf("read coverage: %w", err)
+	}
+	var fresh []market.Symbol
+	for _, s := range append([]market.Symbol{adopted}, v.plan.Symbols...) {
+		if _, ok := coverage[s]; !ok && !slices.Contains(v.strangers, s) {
+			fresh = append(fresh, s)
+		}
+	}
+	if len(fresh) == 0 || v.plan.Window.Since.After(v.plan.Base) {
+		return nil
+	}
+	if err := v.Store.SaveCovered(ctx, v.plan.Base, fresh); err != nil {
+		return fmt.Errorf("note where the first window begins: %w", err)
+	}
+	return nil
+}
+
 // move sets last_run to the end of the window: in the ledger, then in Redis.
-func (j Job) move(ctx context.Context, plan Plan, report *sweep.Report) {
-	if err := j.Store.SaveLastRun(ctx, plan.Window.Until, plan.Symbols); err != nil {
+// Symbols that the SEC does not know stay where they were: it may know them
+// again.
+func (v *visitor) move(ctx context.Context, report *sweep.Report) {
+	covered := slices.DeleteFunc(slices.Clone(v.plan.Symbols), func(s market.Symbol) bool { return slices.Contains(v.strangers, s) })
+	if err := v.Store.SaveLastRun(ctx, v.plan.Window.Until, covered); err != nil {
 		report.Status, report.Stopped = sweep.Failed, "all items are stored, but not last_run: "+err.Error()
 		return
 	}
-	if err := j.LastRun.Set(ctx, plan.Window.Until); err != nil {
-		report.Warnings = append(report.Warnings, "last_run in Redis is behind the ledger until the next run: "+err.Error())
+	if _, _, err := v.LastRun.Get(ctx); err != nil {
+		v.warn("last_run in Redis is behind the ledger until the next run: %v", err)
 	}
 }

@@ -136,8 +136,10 @@ func (m *memory) SaveItem(_ context.Context, kind, unit, _, _ string) error {
 	return m.mark(kind, unit)
 }
 
-func (m *memory) SaveUnitAttempt(_ context.Context, _, unit, _, _ string) error {
-	m.failures[unit]++
+func (m *memory) SaveUnitAttempt(_ context.Context, _, unit, outcome, _ string) error {
+	if outcome == "bad_payload" || outcome == "no_data" {
+		m.failures[unit]++
+	}
 	return nil
 }
 
@@ -145,6 +147,13 @@ func (m *memory) SaveLastRun(_ context.Context, until time.Time, symbols []marke
 	m.last = until
 	for _, s := range symbols {
 		m.coverage[s] = market.Coverage{Tried: until.Format(time.RFC3339)}
+	}
+	return m.saveErr
+}
+
+func (m *memory) SaveCovered(_ context.Context, through time.Time, symbols []market.Symbol) error {
+	for _, s := range symbols {
+		m.coverage[s] = market.Coverage{Tried: through.Format(time.RFC3339)}
 	}
 	return m.saveErr
 }
@@ -174,12 +183,8 @@ func (m *memory) Get(context.Context) (time.Time, bool, error) {
 	if m.last.IsZero() {
 		return m.redis, true, m.redisErr
 	}
+	m.redis = m.last
 	return m.last, true, m.redisErr
-}
-
-func (m *memory) Set(_ context.Context, until time.Time) error {
-	m.redis = until
-	return m.redisErr
 }
 
 func job(s *sources, m *memory) altdata.Job {
@@ -226,7 +231,9 @@ func TestAFirstRun(t *testing.T) {
 		t.Errorf("last run %s, in Redis %s, %d documents", m.last, m.redis, len(m.stored))
 	}
 	s.asked = nil
-	if again := runJob(t, job(s, m), both...); again.Status != sweep.OK || len(s.asked) != 0 {
+	// Of the days before the window the indexes are read again, no document.
+	overlap := []string{"2026-03-09", "2026-03-10", "2026-03-11"}
+	if again := runJob(t, job(s, m), both...); again.Status != sweep.OK || !slices.Equal(s.asked, overlap) {
 		t.Errorf("again: asked %v, report %+v", s.asked, again)
 	}
 }
@@ -243,12 +250,12 @@ func TestOneBadDocumentHoldsLastRunBack(t *testing.T) {
 	tomorrow := job(s, m)
 	tomorrow.Now = now.AddDate(0, 0, 1)
 	runJob(t, tomorrow, both...)
-	want := []string{"2026-03-12", bad, accession(market.NewDate(2026, time.March, 12))}
+	want := []string{"2026-02-23", "2026-02-24", "2026-02-25", "2026-03-12", bad, accession(market.NewDate(2026, time.March, 12))}
 	if diff := cmp.Diff(want, s.asked); diff != "" || !m.last.IsZero() {
 		t.Errorf("asked: %s; last run %s", diff, m.last)
 	}
 	s.asked, s.errs = nil, nil
-	if runJob(t, tomorrow, both...); !slices.Equal(s.asked, []string{bad}) || !m.last.Equal(tomorrow.Now) {
+	if runJob(t, tomorrow, both...); !slices.Equal(s.asked[3:], []string{bad}) || !m.last.Equal(tomorrow.Now) {
 		t.Errorf("asked %v, last run %s", s.asked, m.last)
 	}
 }
@@ -262,7 +269,7 @@ func TestQuarantine(t *testing.T) {
 	}
 	s.asked = nil
 	report := runJob(t, job(s, m), both...)
-	if len(s.asked) != 0 || report.Status != sweep.OK || !m.last.Equal(now) || len(report.Warnings) != 1 || !strings.Contains(report.Warnings[0], bad) {
+	if len(s.asked) != 3 || report.Status != sweep.OK || !m.last.Equal(now) || len(report.Warnings) != 1 || !strings.Contains(report.Warnings[0], bad) {
 		t.Errorf("asked %v, last run %s, report %+v", s.asked, m.last, report)
 	}
 	j := job(s, m)
@@ -294,7 +301,12 @@ func TestAMissingIndex(t *testing.T) {
 	t.Parallel()
 	s, m := &sources{errs: map[string]error{"2026-03-11": refused("no_data"), "2026-03-04": refused("no_data")}}, newMemory()
 	report := runJob(t, job(s, m), both...)
-	if report.Outcomes[sweep.NotReady] != 1 || report.Failed != 1 || report.Failures[0].Symbol != "2026-03-11" || !m.last.IsZero() {
+	if report.Outcomes[sweep.NotReady] != 2 || report.Failed != 2 || !m.last.IsZero() {
+		t.Errorf("last run %s, report %+v", m.last, report)
+	}
+	// The days around the older one are known by now.
+	report = runJob(t, job(s, m), both...)
+	if report.Failed != 1 || report.Failures[0].Symbol != "2026-03-11" || !m.last.IsZero() {
 		t.Errorf("last run %s, report %+v", m.last, report)
 	}
 	if len(report.Warnings) != 1 || !strings.Contains(report.Warnings[0], "2026-03-04") {
@@ -314,13 +326,14 @@ func TestTheWindow(t *testing.T) {
 		want               time.Time
 		moves              bool
 	}{
-		"first":                   {want: now.AddDate(0, 0, -14), moves: true},
-		"another program's":       {redis: last, want: last, moves: true},
-		"after a complete one":    {last: last, coverage: map[market.Symbol]market.Coverage{"AAPL": covered(0), "MSFT": covered(0)}, want: last, moves: true},
-		"a symbol lags behind":    {last: last, coverage: map[market.Symbol]market.Coverage{"AAPL": covered(0), "MSFT": covered(-time.Hour)}, want: last.Add(-time.Hour), moves: true},
-		"a new symbol":            {last: last, coverage: map[market.Symbol]market.Coverage{"AAPL": covered(0)}, want: now.AddDate(0, 0, -14), moves: true},
-		"since, earlier":          {last: last, since: last.AddDate(0, -1, 0), coverage: map[market.Symbol]market.Coverage{"AAPL": covered(0), "MSFT": covered(0)}, want: last.AddDate(0, -1, 0), moves: true},
-		"since, leaving out some": {last: last, since: last.Add(time.Hour), coverage: map[market.Symbol]market.Coverage{"AAPL": covered(0), "MSFT": covered(0)}, want: last.Add(time.Hour), moves: false},
+		"first":                     {want: now.AddDate(0, 0, -14), moves: true},
+		"another program's":         {redis: last, want: last, moves: true},
+		"after a complete one":      {last: last, coverage: map[market.Symbol]market.Coverage{"AAPL": covered(0), "MSFT": covered(0)}, want: last, moves: true},
+		"the base of the first run": {coverage: map[market.Symbol]market.Coverage{"AAPL": covered(-30 * 24 * time.Hour), "MSFT": covered(-30 * 24 * time.Hour)}, want: last.AddDate(0, 0, -30), moves: true},
+		"a symbol lags behind":      {last: last, coverage: map[market.Symbol]market.Coverage{"AAPL": covered(0), "MSFT": covered(-time.Hour)}, want: last.Add(-time.Hour), moves: true},
+		"a new symbol":              {last: last, coverage: map[market.Symbol]market.Coverage{"AAPL": covered(0)}, want: now.AddDate(0, 0, -14), moves: true},
+		"since, earlier":            {last: last, since: last.AddDate(0, -1, 0), coverage: map[market.Symbol]market.Coverage{"AAPL": covered(0), "MSFT": covered(0)}, want: last.AddDate(0, -1, 0), moves: true},
+		"since, leaving out some":   {last: last, since: last.Add(time.Hour), coverage: map[market.Symbol]market.Coverage{"AAPL": covered(0), "MSFT": covered(0)}, want: last.Add(time.Hour), moves: false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -416,12 +429,120 @@ func TestFilingsOfOthers(t *testing.T) {
 	}
 	s.asked = nil
 	runJob(t, job(s, m), "AAPL")
-	if len(s.asked) != 0 {
+	if len(s.asked) != 3 {
 		t.Errorf("asked again: %v", s.asked)
 	}
 	runJob(t, job(s, m), both...)
 	if len(m.stored) != 13 || m.stored[accession(market.NewDate(2026, time.March, 5))] != "MSFT" {
 		t.Errorf("with its issuer: stored %v", m.stored)
+	}
+}
+
+// What is not there while nothing is there is no holiday, and what nobody can
+// read is no damaged document.
+func TestAnOutageIsNoReason(t *testing.T) {
+	t.Parallel()
+	s, m := &sources{errs: map[string]error{}}, newMemory()
+	for d := market.NewDate(2026, 2, 20); d <= market.NewDate(2026, 3, 12); d++ {
+		s.errs[d.String()] = refused("no_data")
+	}
+	for range 3 {
+		if report := runJob(t, job(s, m), both...); report.Parts[0].Outcomes[sweep.NotReady] != 13 || !m.last.IsZero() {
+			t.Fatalf("last run %s, report %+v", m.last, report)
+		}
+	}
+	s.errs = map[string]error{}
+	for d := market.NewDate(2026, 2, 20); d <= market.NewDate(2026, 3, 12); d++ {
+		s.errs[accession(d)] = refused("no_data")
+	}
+	s.listed = func(day market.Date) []market.ListedFiling {
+		return []market.ListedFiling{{Accession: accession(day), Form: "4", Filed: day, Filers: []int{1}}}
+	}
+	for range 4 {
+		if report := runJob(t, job(s, m), both...); report.Parts[1].Outcomes[sweep.NoData] != 13 || !m.last.IsZero() {
+			t.Fatalf("last run %s, report %+v", m.last, report)
+		}
+	}
+	s.errs = nil
+	if report := runJob(t, job(s, m), both...); report.Status != sweep.OK || len(m.stored) != 13 {
+		t.Errorf("%d documents, report %+v", len(m.stored), report)
+	}
+}
+
+// What failed in the first window is asked for however late the next run is.
+func TestTheFirstWindowStays(t *testing.T) {
+	t.Parallel()
+	s, m := &sources{errs: map[string]error{"short 2026-02-13": refused("provider_error")}}, newMemory()
+	runJob(t, job(s, m), both...)
+	s.errs, s.asked = nil, nil
+	later := job(s, m)
+	later.Now = now.AddDate(0, 0, 20)
+	if runJob(t, later, both...); !slices.Contains(s.asked, "short 2026-02-13") || !m.last.Equal(later.Now) {
+		t.Errorf("asked %v", s.asked)
+	}
+}
+
+// A symbol that is missing from the SEC's list once is not covered meanwhile.
+func TestAStranger(t *testing.T) {
+	t.Parallel()
+	s, m := &sources{}, newMemory()
+	if report := runJob(t, job(s, m), "AAPL", "ZZZZ"); report.Status != sweep.OK || !m.last.Equal(now) || len(report.Warnings) != 1 {
+		t.Errorf("last run %s, report %+v", m.last, report)
+	}
+	if _, ok := m.coverage["ZZZZ"]; ok || len(m.coverage["AAPL"].Tried) == 0 {
+		t.Errorf("coverage %v", m.coverage)
+	}
+}
+
+func TestAnOddLastRun(t *testing.T) {
+	t.Parallel()
+	for name, redis := range map[string]time.Time{"in the future": now.AddDate(1, 0, 0), "long ago": time.Unix(0, 0)} {
+		m := newMemory()
+		m.redis = redis
+		plan, err := job(&sources{}, m).Plan(t.Context(), both, time.Time{}, time.Time{})
+		if err != nil || !plan.Window.Since.Equal(now.AddDate(0, 0, -14)) || len(plan.Warnings) != 1 {
+			t.Errorf("%s: window %s, warnings %v, %v", name, plan.Window, plan.Warnings, err)
+		}
+	}
+	// Another program's counts for symbols that come later, too.
+	m := newMemory()
+	m.redis = now.AddDate(0, 0, -30)
+	runJob(t, job(&sources{}, m), "AAPL")
+	plan, err := job(&sources{}, m).Plan(t.Context(), both, time.Time{}, time.Time{})
+	if err != nil || !plan.Window.Since.Equal(now.AddDate(0, 0, -30)) {
+		t.Errorf("window %s, %v", plan.Window, err)
+	}
+}
+
+func TestAnEndInThePast(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	runJob(t, job(&sources{}, m), both...)
+	j := job(&sources{}, m)
+	plan, err := j.Plan(t.Context(), both, time.Time{}, now.AddDate(0, 0, -5))
+	if err != nil || plan.Moves {
+		t.Fatalf("window %s, moves %v, %v", plan.Window, plan.Moves, err)
+	}
+	if j.Run(t.Context(), plan); !m.last.Equal(now) || !m.redis.Equal(now) {
+		t.Errorf("last run %s, in Redis %s", m.last, m.redis)
+	}
+}
+
+func TestAQuarterWithoutItsEnd(t *testing.T) {
+	t.Parallel()
+	s, m := &sources{}, newMemory()
+	s.listed = func(day market.Date) []market.ListedFiling {
+		if day > market.NewDate(2025, 11, 15) && day <= market.NewDate(2025, 12, 31) {
+			return nil
+		}
+		return []market.ListedFiling{{Accession: accession(day), Form: "4", Filed: day, Filers: []int{1}}}
+	}
+	plan, err := job(s, m).Plan(t.Context(), both, time.Date(2025, time.October, 1, 0, 0, 0, 0, time.UTC), time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report := job(s, m).Run(t.Context(), plan); report.Status != sweep.Partial || !m.last.IsZero() || report.Parts[0].Outcomes[sweep.NotReady] != 1 {
+		t.Errorf("last run %s, report %+v", m.last, report)
 	}
 }
 

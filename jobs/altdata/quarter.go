@@ -73,12 +73,21 @@ func (v *visitor) quarter(ctx context.Context, kind string, q *quarter) (sweep.R
 	if err != nil {
 		return sweep.Result{}, err
 	}
+	busy := map[market.Date]bool{}
+	for _, f := range listed {
+		busy[f.Filed] = true
+	}
 	byDay := map[market.Date][]market.ListedFiling{}
 	for _, f := range v.wanted(listed) {
 		byDay[f.Filed] = append(byDay[f.Filed], f)
 	}
 	total := sweep.Result{Outcome: sweep.Unchanged}
+	var silent []market.Date
 	for _, day := range q.days {
+		if !busy[day] {
+			silent = append(silent, day)
+			continue
+		}
 		result, err := stored(v.Store.SaveIndexDay(ctx, kind, day, byDay[day]))
 		if err != nil {
 			return result, err
@@ -87,6 +96,13 @@ func (v *visitor) quarter(ctx context.Context, kind string, q *quarter) (sweep.R
 		if result.Rows > 0 {
 			total.Outcome = sweep.Stored
 		}
+	}
+	if len(silent) > 0 {
+		// Insiders of somebody report on every day: the index lacks these.
+		return sweep.Result{
+			Outcome: sweep.NotReady, Rows: total.Rows,
+			Message: fmt.Sprintf("the quarter's index has no report of any insider on %v: the next run reads those days by themselves", silent),
+		}, nil
 	}
 	return total, nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -22,6 +23,10 @@ type visitor struct {
 	symbols   map[int][]market.Symbol
 	issuers   string
 	issuerErr error
+	// strangers are the symbols that the SEC does not know, readDays the days
+	// whose index was read before or in this run.
+	strangers []market.Symbol
+	readDays  map[market.Date]bool
 
 	mu       sync.Mutex
 	warnings []string
@@ -61,8 +66,8 @@ func digest[T any](set []T) string {
 }
 
 // missing returns the units of a kind that are not done, and the number of
-// those done.
-func (v *visitor) missing(ctx context.Context, kind string, dates []market.Date) (todo []market.Symbol, skipped int, err error) {
+// those done. The first again of them are asked for whether done or not.
+func (v *visitor) missing(ctx context.Context, kind string, dates []market.Date, again int) (todo []market.Symbol, skipped int, err error) {
 	units, err := v.Library.DoneUnits(ctx, Name, kind)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read which items are stored: %w", err)
@@ -71,8 +76,11 @@ func (v *visitor) missing(ctx context.Context, kind string, dates []market.Date)
 	for _, u := range units {
 		done[u] = true
 	}
-	for _, d := range dates {
-		if unit := market.Symbol(d.String()); !done[unit] || v.Force {
+	v.readDays = map[market.Date]bool{}
+	for i, d := range dates {
+		unit := market.Symbol(d.String())
+		v.readDays[d] = done[unit]
+		if !done[unit] || v.Force || i < again {
 			todo = append(todo, unit)
 		} else {
 			skipped++
@@ -83,13 +91,17 @@ func (v *visitor) missing(ctx context.Context, kind string, dates []market.Date)
 
 // days reads the indexes that are missing.
 func (v *visitor) days(ctx context.Context) sweep.Report {
-	if err := v.findIssuers(ctx); err != nil {
+	err := v.findIssuers(ctx)
+	if err == nil {
+		err = v.begin(ctx)
+	}
+	if err != nil {
 		v.issuerErr = err
 		return v.sweep(ctx, daysKind, daysKind, unitsOf(v.plan.Days), 0,
 			func(context.Context, market.Symbol) (sweep.Result, error) { return sweep.Result{}, err })
 	}
 	kind := daysKind + ":" + v.issuers
-	todo, skipped, err := v.missing(ctx, kind, v.plan.Days)
+	todo, skipped, err := v.missing(ctx, kind, v.plan.Days, v.plan.Overlap)
 	if err != nil {
 		return v.failed(daysKind, err)
 	}
@@ -112,20 +124,19 @@ func (v *visitor) findIssuers(ctx context.Context) error {
 	}
 	v.symbols = map[int][]market.Symbol{}
 	var ciks []int
-	var strangers []string
 	for _, s := range v.plan.Symbols {
 		cik, ok := known[s]
 		switch {
 		case !ok:
-			strangers = append(strangers, string(s))
+			v.strangers = append(v.strangers, s)
 			continue
 		case v.symbols[cik] == nil:
 			ciks = append(ciks, cik)
 		}
 		v.symbols[cik] = append(v.symbols[cik], s)
 	}
-	if len(strangers) > 0 {
-		v.warn("the SEC knows no issuer of %d symbols, so their insiders are not looked for: %s", len(strangers), shortened(strangers))
+	if len(v.strangers) > 0 {
+		v.warn("the SEC knows no issuer of %d symbols, so their insiders are not looked for: %s", len(v.strangers), shortened(v.strangers))
 	}
 	slices.Sort(ciks)
 	v.issuers = digest(ciks)
@@ -144,12 +155,12 @@ func (v *visitor) isWanted(f market.ListedFiling) bool {
 }
 
 // shortened names the first ten.
-func shortened(names []string) string {
+func shortened(symbols []market.Symbol) string {
 	const most = 10
-	if len(names) > most {
-		return strings.Join(names[:most], ", ") + ", ..."
+	if len(symbols) > most {
+		return fmt.Sprint(symbols[:most]) + " and others"
 	}
-	return strings.Join(names, ", ")
+	return fmt.Sprint(symbols)
 }
 
 func unitsOf(dates []market.Date) []market.Symbol {
@@ -176,9 +187,11 @@ func (v *visitor) day(ctx context.Context, kind string, unit market.Symbol) (swe
 }
 
 // absent judges an index that is not there: late, or of a day on which the SEC
-// was closed though the calendar does not know it.
+// was closed though the calendar does not know it. Only a day between others
+// whose indexes an earlier run could read is taken for the latter: an outage
+// must not look like a holiday.
 func (v *visitor) absent(ctx context.Context, kind string, day market.Date, cause error) (sweep.Result, error) {
-	if v.Now.Sub(market.FilingsComplete(day)) < closedAfter {
+	if v.Now.Sub(market.FilingsComplete(day)) < closedAfter || !v.isRead(day, -1) || !v.isRead(day, 1) {
 		return sweep.Result{Outcome: sweep.NotReady, Message: "the index of the day is not out yet: " + cause.Error()}, nil
 	}
 	text := fmt.Sprintf("the SEC has no index of %s, four days later: it was closed", day)
@@ -187,6 +200,17 @@ func (v *visitor) absent(ctx context.Context, kind string, day market.Date, caus
 		return sweep.Result{}, &sweep.StoreError{Err: err}
 	}
 	return sweep.Result{Outcome: sweep.Unchanged, Message: text}, nil
+}
+
+// isRead reports whether the index of one of the next days in a direction was
+// read by an earlier run.
+func (v *visitor) isRead(day market.Date, direction market.Date) bool {
+	for i := market.Date(1); i <= closedDays; i++ {
+		if v.readDays[day+i*direction] {
+			return true
+		}
+	}
+	return false
 }
 
 // stored turns what a save returned into a result.
@@ -212,15 +236,16 @@ func (v *visitor) filings(ctx context.Context) sweep.Report {
 	if err != nil {
 		return v.failed(FilingsKind, fmt.Errorf("read which documents are missing: %w", err))
 	}
-	others, err := v.Library.DoneUnits(ctx, Name, v.othersKind())
+	others, err := v.Library.DoneUnits(ctx, Name, othersKind)
 	if err != nil {
 		return v.failed(FilingsKind, fmt.Errorf("read which documents are of other issuers: %w", err))
 	}
-	slices.Sort(others)
+	issuerOf := issuersOf(others)
 	byUnit := map[market.Symbol]market.ListedFiling{}
 	var units []market.Symbol
 	for _, p := range pending {
-		if _, other := slices.BinarySearch(others, market.Symbol(p.Accession)); other || !v.isWanted(p.ListedFiling) {
+		issuer, other := issuerOf[p.Accession]
+		if other && v.symbols[issuer] == nil || !v.isWanted(p.ListedFiling) {
 			continue
 		}
 		if p.Failures >= quarantineAfter && !v.Force {
@@ -231,9 +256,47 @@ func (v *visitor) filings(ctx context.Context) sweep.Report {
 		byUnit[unit] = p.ListedFiling
 		units = append(units, unit)
 	}
-	return v.sweep(ctx, FilingsKind, FilingsKind, units, 0, func(ctx context.Context, unit market.Symbol) (sweep.Result, error) {
+	return v.sweepFilings(ctx, units, byUnit)
+}
+
+// failure is an attempt at a document that is not noted yet.
+type failure struct {
+	unit    market.Symbol
+	outcome sweep.Outcome
+	message string
+}
+
+// sweepFilings notes the failures at its end: where more documents failed than
+// others could be read, the fault is not theirs, and they are not to come into
+// quarantine for it.
+func (v *visitor) sweepFilings(ctx context.Context, units []market.Symbol, byUnit map[market.Symbol]market.ListedFiling) sweep.Report {
+	var mu sync.Mutex
+	var failures []failure
+	pass := v.Sweep
+	pass.Visit = func(ctx context.Context, unit market.Symbol) (sweep.Result, error) {
 		return v.filing(ctx, byUnit[unit])
-	})
+	}
+	pass.Attempt = func(_ context.Context, unit market.Symbol, outcome sweep.Outcome, message string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		failures = append(failures, failure{unit, outcome, message})
+		return nil
+	}
+	if v.Each != nil {
+		pass.Each = func(u sweep.Unit) { v.Each(FilingsKind, u) }
+	}
+	tally := pass.Run(ctx, units)
+	outage := len(failures) > tally.Fetched+fewFailures
+	for _, f := range failures {
+		if outage {
+			f.outcome, f.message = sweep.ProviderError, "so did most documents: "+f.message
+		}
+		if err := v.Store.SaveUnitAttempt(context.WithoutCancel(ctx), FilingsKind, string(f.unit), string(f.outcome), f.message); err != nil {
+			v.warn("that %s failed is not noted: %v", f.unit, err)
+			break
+		}
+	}
+	return sweep.NewReport(FilingsKind, v.plan.Window.String(), 0, tally, ctx.Err() != nil)
 }
 
 func (v *visitor) filing(ctx context.Context, listed market.ListedFiling) (sweep.Result, error) {
@@ -242,33 +305,36 @@ func (v *visitor) filing(ctx context.Context, listed market.ListedFiling) (sweep
 		return sweep.Result{}, err
 	}
 	if symbols := v.symbols[f.IssuerCIK]; len(symbols) > 0 {
-		return stored(v.Store.SaveFiling(ctx, symbolOf(f, symbols), f))
+		return stored(v.Store.SaveFiling(ctx, slices.Min(symbols), f))
 	}
 	text := fmt.Sprintf("about CIK %d, of which a wanted issuer is an owner", f.IssuerCIK)
-	if err := v.Store.SaveItem(ctx, v.othersKind(), listed.Accession, string(sweep.Unchanged), text); err != nil {
+	if err := v.Store.SaveItem(ctx, othersKind, otherUnit(listed.Accession, f.IssuerCIK), string(sweep.Unchanged), text); err != nil {
 		return sweep.Result{}, sweep.Unsaved(err)
 	}
 	return sweep.Result{Outcome: sweep.Unchanged, Message: text}, nil
 }
 
-// othersKind is the kind of the documents that are about none of the issuers of
-// this run. One of them may be wanted when there are more.
-func (v *visitor) othersKind() string { return othersKind + ":" + v.issuers }
+// otherUnit names a document together with the issuer that it is about, who may
+// be wanted one day.
+func otherUnit(accession string, issuer int) string { return fmt.Sprintf("%s/%d", accession, issuer) }
 
-// symbolOf chooses among the symbols of one issuer: the one that the filing
-// names, else the first in order of the alphabet.
-func symbolOf(f market.InsiderFiling, symbols []market.Symbol) market.Symbol {
-	if s := market.Symbol(strings.ToUpper(f.IssuerSymbol)); slices.Contains(symbols, s) {
-		return s
+// issuersOf reads the units of otherUnit.
+func issuersOf(units []market.Symbol) map[string]int {
+	issuers := make(map[string]int, len(units))
+	for _, u := range units {
+		accession, cik, _ := strings.Cut(string(u), "/")
+		if n, err := strconv.Atoi(cik); err == nil {
+			issuers[accession] = n
+		}
 	}
-	return slices.Min(symbols)
+	return issuers
 }
 
 // settlements reads the short interest that is missing.
 func (v *visitor) settlements(ctx context.Context) sweep.Report {
 	symbols := slices.Sorted(slices.Values(v.plan.Symbols))
 	kind := shortKind + ":" + digest(symbols)
-	todo, skipped, err := v.missing(ctx, kind, v.plan.Settlements)
+	todo, skipped, err := v.missing(ctx, kind, v.plan.Settlements, 0)
 	if err != nil {
 		return v.failed(shortKind, err)
 	}
@@ -283,6 +349,10 @@ func (v *visitor) settlements(ctx context.Context) sweep.Report {
 		}
 		if err != nil {
 			return sweep.Result{}, err
+		}
+		if len(rows) == 0 {
+			// All that there are may be anybody's; the notes say so.
+			return stored(market.Changes{}, v.Store.SaveItem(ctx, kind, string(unit), string(sweep.Unchanged), "no row can be given to a symbol"))
 		}
 		return stored(v.Store.SaveShortInterest(ctx, kind, settlement, rows))
 	})

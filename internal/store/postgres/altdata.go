@@ -49,9 +49,17 @@ const lastRunSQL = `
 
 // SaveLastRun implements [store.Run].
 func (r *run) SaveLastRun(ctx context.Context, until time.Time, symbols []market.Symbol) error {
+	return r.moveWatermarks(ctx, until, []string{store.LastRunUnit}, symbols)
+}
+
+// SaveCovered implements [store.Run].
+func (r *run) SaveCovered(ctx context.Context, through time.Time, symbols []market.Symbol) error {
+	return r.moveWatermarks(ctx, through, nil, symbols)
+}
+
+func (r *run) moveWatermarks(ctx context.Context, until time.Time, units []string, symbols []market.Symbol) error {
 	tried, err := store.LastRunText(until)
 	if err == nil {
-		units := []string{store.LastRunUnit}
 		for _, symbol := range symbols {
 			units = append(units, string(symbol))
 		}

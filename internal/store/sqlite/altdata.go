@@ -32,20 +32,32 @@ func (r *run) saveUnit(ctx context.Context, kind, unit, outcome, message string,
 
 // SaveLastRun implements [store.Run].
 func (r *run) SaveLastRun(ctx context.Context, until time.Time, symbols []market.Symbol) error {
+	return r.saveWatermarks(ctx, until, append([]market.Symbol{store.LastRunUnit}, symbols...))
+}
+
+// SaveCovered implements [store.Run].
+func (r *run) SaveCovered(ctx context.Context, through time.Time, symbols []market.Symbol) error {
+	return r.saveWatermarks(ctx, through, symbols)
+}
+
+func (r *run) saveWatermarks(ctx context.Context, until time.Time, symbols []market.Symbol) error {
 	tried, err := store.LastRunText(until)
 	if err == nil {
 		err = r.db.tx(ctx, func(tx *sql.Tx) error {
 			if err := r.guard(ctx, tx); err != nil {
 				return err
 			}
-			return r.moveLastRun(ctx, tx, market.DateOf(until.UTC()), tried, symbols)
+			return r.moveWatermarks(ctx, tx, market.DateOf(until.UTC()), tried, symbols)
 		})
 	}
 	return wrap(fmt.Sprintf("save last run of %s", r.job), err)
 }
 
-func (r *run) moveLastRun(ctx context.Context, tx *sql.Tx, through market.Date, tried string, symbols []market.Symbol) error {
-	units, err := json.Marshal(append([]market.Symbol{store.LastRunUnit}, symbols...))
+func (r *run) moveWatermarks(ctx context.Context, tx *sql.Tx, through market.Date, tried string, symbols []market.Symbol) error {
+	if symbols == nil {
+		symbols = []market.Symbol{} // nil would be null
+	}
+	units, err := json.Marshal(symbols)
 	if err != nil {
 		return err
 	}

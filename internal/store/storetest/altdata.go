@@ -240,6 +240,10 @@ func lastRun(t *testing.T, d Database) {
 	expect("back", cut, want)
 	check(t, run.SaveLastRun(t.Context(), first.Add(48*time.Hour), nil))
 	expect("without symbols", cut.Add(48*time.Hour), want)
+	check(t, run.SaveCovered(t.Context(), first.Add(-time.Hour), []market.Symbol{aapl, "LATE"}))
+	check(t, run.SaveCovered(t.Context(), first.Add(72*time.Hour), nil))
+	want["LATE"] = market.Coverage{Through: day + 1, Tried: "2026-03-13T02:30:01Z"}
+	expect("symbols alone", cut.Add(48*time.Hour), want)
 
 	many := make([]market.Symbol, 3000)
 	for i := range many {
@@ -248,7 +252,7 @@ func lastRun(t *testing.T, d Database) {
 	check(t, run.SaveLastRun(t.Context(), first, many))
 	is, err := db.Coverage(t.Context(), altJob)
 	check(t, err)
-	equal(t, "many symbols", 3003, len(is))
+	equal(t, "many symbols", 3004, len(is))
 	none, err := db.LastRun(t.Context(), job)
 	check(t, err)
 	equal(t, "of another job", time.Time{}, none)

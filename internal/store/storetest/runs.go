@@ -199,6 +199,7 @@ func takeover(t *testing.T, d Database) {
 	fenced(t, "SaveItem", stale.SaveItem(t.Context(), dayKind, "2026-03-12", "no_session", ""))
 	fenced(t, "SaveUnitAttempt", stale.SaveUnitAttempt(t.Context(), dayKind, "2026-03-12", "no_data", ""))
 	fenced(t, "SaveLastRun", stale.SaveLastRun(t.Context(), time.Now(), nil))
+	fenced(t, "SaveCovered", stale.SaveCovered(t.Context(), time.Now(), []market.Symbol{aapl}))
 	equal(t, "alternative data of the stale run", alternative, d.Other(t, altRows))
 	fenced(t, "SaveAttempt", stale.SaveAttempt(t.Context(), "MSFT", "no_data", ""))
 	fenced(t, "End", stale.End(t.Context(), "ok", nil))
