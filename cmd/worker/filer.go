@@ -75,15 +75,22 @@ func (f *filer) Issuers(ctx context.Context) (map[market.Symbol]int, error) {
 }
 
 // Day implements altdata.Filings.
-func (f *filer) Day(ctx context.Context, day market.Date) (all []market.ListedFiling, err error) {
-	_, err = f.client.DailyIndex(ctx, day, ofInsiders, listInto(&all))
-	return all, err
+func (f *filer) Day(ctx context.Context, day market.Date) (all []market.ListedFiling, notes []string, err error) {
+	summary, err := f.client.DailyIndex(ctx, day, ofInsiders, listInto(&all))
+	return all, oddRows(summary), err
 }
 
 // Quarter implements altdata.Filings.
-func (f *filer) Quarter(ctx context.Context, year, quarter int) (all []market.ListedFiling, err error) {
-	_, err = f.client.QuarterlyIndex(ctx, year, quarter, ofInsiders, listInto(&all))
-	return all, err
+func (f *filer) Quarter(ctx context.Context, year, quarter int) (all []market.ListedFiling, notes []string, err error) {
+	summary, err := f.client.QuarterlyIndex(ctx, year, quarter, ofInsiders, listInto(&all))
+	return all, oddRows(summary), err
+}
+
+func oddRows(s edgar.IndexSummary) []string {
+	if s.Odd == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("%d rows of %d are left out, the first since %s", s.Odd, s.Odd+s.Wanted, s.OddReason)}
 }
 
 func ofInsiders(form string, _ int) bool { return market.IsInsiderForm(form) }
@@ -111,6 +118,9 @@ func (s shorts) ShortInterest(ctx context.Context, settlement market.Date, symbo
 	})
 	for _, c := range summary.Collisions {
 		notes = append(notes, fmt.Sprintf("FINRA's %s is left out, it may be any of %v: %s", c.Code, c.Symbols, c.Reason))
+	}
+	if n := len(summary.Missing); n > 0 && err == nil {
+		notes = append(notes, fmt.Sprintf("FINRA has none of %d symbols, such as %s", n, summary.Missing[0]))
 	}
 	return rows, notes, err
 }

@@ -79,12 +79,17 @@ func (a *app) simulateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "simulate",
 		Short: "Serve simulated provider data, for development",
-		Long: `Serves Alpha Vantage's daily bars in its own wire format, with its limits and its
-ways to fail. The data are a function of symbol and date: every start gives the
-same ones. The log of calls is at /_simulator/calls, the busiest windows are at
-/_simulator/report.
+		Long: `Serves Alpha Vantage's bars and fundamentals, the SEC's facts and filings and
+FINRA's short interest in their own wire formats, with Alpha Vantage's limits,
+and with the ways in which all of them fail. The data are a function of symbol
+and date: every start gives the same ones. The log of calls is at
+/_simulator/calls, the busiest windows are at /_simulator/report; faults of the
+SEC are planned at /_simulator/edgar/faults, those of FINRA at
+/_simulator/finra/faults.
 
-Faults: ` + strings.Join(simulator.Faults(), ", "),
+Faults of Alpha Vantage's bars: ` + strings.Join(simulator.Faults(), ", ") + `
+
+Of its fundamentals: ` + strings.Join(simulator.FaultsOf("OVERVIEW"), ", "),
 		Example: `  worker simulate --addr 127.0.0.1:8090 --through 2026-03-12 --per-minute 300
   worker simulate --fault AAPL=html --fault MSFT=empty_object:1`,
 		Args: cobra.NoArgs,
@@ -117,7 +122,8 @@ Faults: ` + strings.Join(simulator.Faults(), ", "),
 }
 
 func (a *app) printAddress(url string) error {
-	a.log.Info("simulating Alpha Vantage: SA_DATA__ALPHA_VANTAGE__BASE_URL=" + url)
+	a.log.Info("simulating Alpha Vantage: SA_DATA__ALPHA_VANTAGE__BASE_URL=" + url +
+		"; the SEC: SA_DATA__EDGAR__BASE_URL and SA_DATA__EDGAR__DATA_BASE_URL; FINRA: SA_DATA__FINRA__BASE_URL")
 	if a.asJSON {
 		return a.printJSON(map[string]string{"url": url})
 	}

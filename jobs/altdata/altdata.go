@@ -64,10 +64,11 @@ type Filings interface {
 	// Issuers returns the issuers' numbers of all symbols.
 	Issuers(ctx context.Context) (map[market.Symbol]int, error)
 	// Day returns the insiders' reports that the index of a day lists, with
-	// all filers. An index that is not there is an error of class no_data.
-	Day(ctx context.Context, day market.Date) ([]market.ListedFiling, error)
+	// all filers, and what somebody should know about the index. One that is
+	// not there is an error of class no_data.
+	Day(ctx context.Context, day market.Date) (listed []market.ListedFiling, notes []string, err error)
 	// Quarter returns those of a quarter, 1 to 4.
-	Quarter(ctx context.Context, year, quarter int) ([]market.ListedFiling, error)
+	Quarter(ctx context.Context, year, quarter int) (listed []market.ListedFiling, notes []string, err error)
 	// Filing reads one document.
 	Filing(ctx context.Context, filing market.ListedFiling) (market.InsiderFiling, error)
 }

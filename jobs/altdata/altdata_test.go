@@ -41,9 +41,9 @@ func (s *sources) Issuers(context.Context) (map[market.Symbol]int, error) {
 	return map[market.Symbol]int{"AAPL": 1, "MSFT": 2, "GOOG": 3, "GOOGL": 3}, s.errs["issuers"]
 }
 
-func (s *sources) Day(_ context.Context, day market.Date) ([]market.ListedFiling, error) {
+func (s *sources) Day(_ context.Context, day market.Date) ([]market.ListedFiling, []string, error) {
 	s.asked = append(s.asked, day.String())
-	return s.on(day), s.errs[day.String()]
+	return s.on(day), nil, s.errs[day.String()]
 }
 
 func (s *sources) on(day market.Date) []market.ListedFiling {
@@ -56,7 +56,7 @@ func (s *sources) on(day market.Date) []market.ListedFiling {
 	}
 }
 
-func (s *sources) Quarter(ctx context.Context, year, quarter int) ([]market.ListedFiling, error) {
+func (s *sources) Quarter(ctx context.Context, year, quarter int) ([]market.ListedFiling, []string, error) {
 	name := fmt.Sprintf("%d-Q%d", year, quarter)
 	s.asked = append(s.asked, name)
 	first := market.NewDate(year, time.Month(3*quarter-2), 1)
@@ -64,14 +64,14 @@ func (s *sources) Quarter(ctx context.Context, year, quarter int) ([]market.List
 	var all []market.ListedFiling
 	for d := first; d < market.NewDate(year, time.Month(3*quarter+1), 1); d++ {
 		if market.TakesFilings(d) {
-			listed, err := other.Day(ctx, d)
+			listed, _, err := other.Day(ctx, d)
 			all = append(all, listed...)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
 	}
-	return all, s.errs[name]
+	return all, []string{"a note"}, s.errs[name]
 }
 
 func (s *sources) Filing(_ context.Context, f market.ListedFiling) (market.InsiderFiling, error) {
@@ -395,7 +395,7 @@ func TestALongWindowReadsQuarters(t *testing.T) {
 	if len(indexes) == 0 || indexes[0] != "2025-Q4" || slices.Contains(indexes, "2025-11-03") || !slices.Contains(indexes, "2025-09-22") || !slices.Contains(indexes, "2026-01-05") {
 		t.Errorf("asked %v", indexes)
 	}
-	if report.Status != sweep.OK || len(m.stored) != len(plan.Days) {
+	if report.Status != sweep.OK || len(m.stored) != len(plan.Days) || !slices.Contains(report.Warnings, "index of 2025-Q4: a note") {
 		t.Errorf("%d documents of %d days, report %+v", len(m.stored), len(plan.Days), report)
 	}
 }

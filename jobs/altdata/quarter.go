@@ -69,7 +69,8 @@ func (q quarters) units() []market.Symbol {
 
 // quarter reads the index of a quarter and stores each of its missing days.
 func (v *visitor) quarter(ctx context.Context, kind string, q *quarter) (sweep.Result, error) {
-	listed, err := v.Filings.Quarter(ctx, q.year, q.number)
+	listed, notes, err := v.Filings.Quarter(ctx, q.year, q.number)
+	v.note(fmt.Sprintf("index of %d-Q%d", q.year, q.number), notes)
 	if err != nil {
 		return sweep.Result{}, err
 	}

@@ -38,6 +38,12 @@ func (v *visitor) warn(format string, args ...any) {
 	v.warnings = append(v.warnings, fmt.Sprintf(format, args...))
 }
 
+func (v *visitor) note(about string, notes []string) {
+	for _, note := range notes {
+		v.warn("%s: %s", about, note)
+	}
+}
+
 // sweep visits the units of a kind that are not done.
 func (v *visitor) sweep(ctx context.Context, part, kind string, units []market.Symbol, skipped int, visit sweep.Visit) sweep.Report {
 	pass := v.Sweep
@@ -176,7 +182,8 @@ func (v *visitor) day(ctx context.Context, kind string, unit market.Symbol) (swe
 	if err != nil {
 		return sweep.Result{}, err
 	}
-	listed, err := v.Filings.Day(ctx, day)
+	listed, notes, err := v.Filings.Day(ctx, day)
+	v.note("index of "+day.String(), notes)
 	if err != nil && sweep.Classify(ctx, err).Outcome == sweep.NoData {
 		return v.absent(ctx, kind, day, err)
 	}
@@ -344,9 +351,7 @@ func (v *visitor) settlements(ctx context.Context) sweep.Report {
 			return sweep.Result{}, err
 		}
 		rows, notes, err := v.Shorts.ShortInterest(ctx, settlement, symbols)
-		for _, note := range notes {
-			v.warn("short interest of %s: %s", settlement, note)
-		}
+		v.note("short interest of "+settlement.String(), notes)
 		if err != nil {
 			return sweep.Result{}, err
 		}

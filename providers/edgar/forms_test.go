@@ -121,10 +121,19 @@ func TestQuarterlyIndex(t *testing.T) {
 		days = append(days, day)
 	}
 	var rows []edgar.IndexRow
-	_, err := b.client.QuarterlyIndex(t.Context(), 2026, 1, insiders(listed()), func(r edgar.IndexRow) error {
+	summary, err := b.client.QuarterlyIndex(t.Context(), 2026, 1, insiders(listed()), func(r edgar.IndexRow) error {
 		rows = append(rows, r)
 		return nil
 	})
+	open := 0
+	for _, day := range days {
+		if market.TakesFilings(day) {
+			open++
+		}
+	}
+	if summary.Days != open || summary.Filings != len(rows) || summary.Odd != 0 {
+		t.Errorf("%+v, want %d days and %d filings", summary, open, len(rows))
+	}
 	if diff := cmp.Diff(rowsOf(c, days...), rows); err != nil || diff != "" {
 		t.Errorf("%v: %s", err, diff)
 	}
@@ -150,7 +159,7 @@ func TestAnAbsentIndexIsNoBlock(t *testing.T) {
 		}
 	}
 	for fault, want := range map[simulator.Fault]providers.Kind{
-		simulator.AccessDenied: providers.NoData, simulator.NoSuchKey: providers.NoData, simulator.NotFoundPage: providers.NoData,
+		simulator.AccessDenied: providers.NoData, simulator.NoSuchKey: providers.NoData, simulator.NotFoundPage: providers.BadPayload,
 		simulator.RateThreshold: providers.RateLimited, simulator.Forbidden: providers.Rejected, simulator.UndeclaredTool: providers.Rejected,
 	} {
 		b := newRig(t, simulator.Config{EDGAR: forms()}, patient)
@@ -192,9 +201,8 @@ func refused(in map[simulator.Fault]expectation, faults ...simulator.Fault) map[
 
 func TestEveryFaultOfAnIndexHasItsClass(t *testing.T) {
 	t.Parallel()
-	want := refused(sound(simulator.HeaderOnly, simulator.LongDates, simulator.ListedTwice, simulator.LineEnds, simulator.FormLayout),
-		simulator.BadRow, simulator.BadPath, simulator.OtherDay, simulator.CutIndex, simulator.TornFiling, simulator.NotAnIndex)
-	want[simulator.NotFoundPage] = expectation{"no_data", 1}
+	want := refused(sound(simulator.HeaderOnly, simulator.LongDates, simulator.ListedTwice, simulator.LineEnds, simulator.FormLayout, simulator.BadRow, simulator.OddRows),
+		simulator.BadPath, simulator.OtherDay, simulator.CutIndex, simulator.TornFiling, simulator.NotAnIndex)
 	for _, name := range simulator.IndexFaults() {
 		fault := simulator.Fault(name)
 		want, ok := want[fault]
@@ -221,7 +229,34 @@ func TestEveryFaultOfAnIndexHasItsClass(t *testing.T) {
 			if diff := cmp.Diff(right, rows); want.outcome == good && diff != "" {
 				t.Error(diff)
 			}
+			if odd := fault == simulator.BadRow; odd != (summary.Odd == 1) || odd != (summary.OddReason != "") {
+				t.Errorf("%+v", summary) // the others are not wanted, or there is an error
+			}
 		})
+	}
+}
+
+// Odd rows of one issuer cost nobody else's.
+func TestOddRowsAreLeftOut(t *testing.T) {
+	t.Parallel()
+	load := func(fault simulator.Fault) (rows []edgar.IndexRow, _ edgar.IndexSummary) {
+		b := newRig(t, simulator.Config{EDGAR: forms()}, patient)
+		b.sim.FaultIndex(yesterday(), fault, -1)
+		summary, err := b.client.DailyIndex(t.Context(), yesterday(), func(form string, _ int) bool { return market.IsInsiderForm(form) }, func(r edgar.IndexRow) error {
+			rows = append(rows, r)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rows, summary
+	}
+	right, want := load("")
+	rows, summary := load(simulator.OddRows)
+	want.Rows, want.Odd = want.Rows+4, 4
+	want.OddReason = fmt.Sprintf("row %d: a file name is not written as edgar/data/1806014/0001140361-20-006155.txt", want.Rows-3)
+	if diff := cmp.Diff(want, summary) + cmp.Diff(right, rows); diff != "" || len(rows) < 100 || want.Days != 1 {
+		t.Errorf("%d rows: %s", len(rows), diff)
 	}
 }
 
@@ -391,25 +426,37 @@ func TestBadIndexes(t *testing.T) {
 	t.Parallel()
 	const head = "Description: x\n\nCIK|Company Name|Form Type|Date Filed|File Name\n-----\n"
 	const row = "1234|A|B|4|20260312|edgar/data/1234/0000001234-26-000001.txt\n"
-	ask := func(body io.Reader) ([]edgar.IndexRow, error) {
+	const other = "99|A|B|4|20260312|edgar/data/99/0000000099-26-000001.txt\n"
+	ask := func(body io.Reader) ([]edgar.IndexRow, edgar.IndexSummary, error) {
 		var rows []edgar.IndexRow
-		_, err := answering(body).DailyIndex(t.Context(), yesterday(), func(form string, _ int) bool { return form == "4" }, func(r edgar.IndexRow) error {
+		summary, err := answering(body).DailyIndex(t.Context(), yesterday(), func(form string, _ int) bool { return market.IsInsiderForm(form) }, func(r edgar.IndexRow) error {
 			rows = append(rows, r)
 			return nil
 		})
-		return rows, err
+		return rows, summary, err
 	}
-	want := []edgar.IndexRow{{Accession: "0000001234-26-000001", Form: "4", Filed: yesterday(), Filers: []int{77, 1234}}}
+	sound := func(n int) string { // the first of which is row
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "1234|A|B|4|20260312|edgar/data/1234/0000001234-26-%06d.txt\n", i+1)
+		}
+		return b.String()
+	}
+	both := []edgar.IndexRow{{Accession: "0000001234-26-000001", Form: "4", Filed: yesterday(), Filers: []int{77, 1234}}}
 	for name, good := range map[string]string{
 		"two filers":            head + row + "77|C|4|20260312|edgar/data/77/0000001234-26-000001.txt\n" + row,
 		"oddities of the other": head + "5|X|8-K|soon|nowhere\n" + row + strings.Replace(strings.Replace(row, "1234|", "0077|", 1), "data/1234", "data/77", 1),
 		"no last end":           head + row + strings.TrimSpace(strings.Replace(strings.Replace(row, "1234|", "77|", 1), "data/1234", "data/77", 1)),
 	} {
-		rows, err := ask(strings.NewReader(good))
-		if diff := cmp.Diff(want, rows); err != nil || diff != "" {
+		rows, summary, err := ask(strings.NewReader(good))
+		if summary.Odd != 0 || summary.OddReason != "" || summary.Days != 1 {
+			t.Errorf("%s: %+v", name, summary)
+		}
+		if diff := cmp.Diff(both, rows); err != nil || diff != "" {
 			t.Errorf("%s: %v %s", name, err, diff)
 		}
 	}
+	want := []edgar.IndexRow{{Accession: "0000001234-26-000001", Form: "4", Filed: yesterday(), Filers: []int{1234}}}
 	with := func(from, to string) string { return head + strings.Replace(row, from, to, 1) }
 	for name, tc := range map[string]struct{ body, says string }{
 		"empty":            {"", "ends in the middle"},
@@ -417,24 +464,51 @@ func TestBadIndexes(t *testing.T) {
 		"nothing but text": {strings.Repeat(secret+"\n", 100), "the names of its columns are missing"},
 		"no dashes":        {strings.Replace(head, "-----\n", "", 1) + strings.Repeat(row, 100), "the names of its columns are missing"},
 		"endless line":     {head + strings.Repeat(secret, 20_000), "a value that does not end"},
-		"few columns":      {with("A|B|4|", "A|"), "row 1: it has not the columns"},
-		"no number":        {with("1234|", secret+"|"), "row 1: an issuer's number is not"},
-		"bad day":          {with("20260312", "20260230"), "row 1: a date is written neither"},
-		"bad name":         {with(".txt", ".pdf"), "row 1: a file name is not written"},
-		"other folder":     {with("data/1234", "data/1235"), "row 1: a file name is not written"},
 		"other days":       {with("20260312", "20260311"), "the index of other days than 2026-03-12..2026-03-12"},
-		"two forms":        {head + row + strings.Replace(row, "20260312", "20260311", 1), "one filing with two forms or two dates"},
 		"cut, not wanted":  {head + row + "5|X|8-K|20260312|edgar/da", "row 2: a file name is not written"},
 		"page":             {"<html>" + secret, "ends in the middle"},
 	} {
-		rows, err := ask(strings.NewReader(tc.body))
+		rows, _, err := ask(strings.NewReader(tc.body))
 		wantKind(t, err, providers.BadPayload, tc.says)
 		if len(rows) != 0 {
 			t.Errorf("%s: %d rows", name, len(rows))
 		}
 	}
+	for name, tc := range map[string]struct{ odd, says string }{
+		"few columns":         {with("A|B|4|", "A|"), "row 2: it has not the columns"},
+		"no number":           {with("1234|", secret+"|"), "row 2: an issuer's number is not"},
+		"bad day":             {with("20260312", "20260230"), "row 2: a date is written neither"},
+		"bad name":            {with(".txt", ".pdf"), "row 2: a file name is not written"},
+		"other folder":        {with("data/1234", "data/1235"), "row 2: a file name is not written"},
+		"odd row of a filing": {with("1234|", "1235|"), "row 2: a file name is not written"},
+		"two dates":           {other + strings.Replace(other, "20260312", "20260311", 1), "filing 0000000099-26-000001 has two forms or two dates"},
+		"two forms":           {other + strings.Replace(other, "|4|", "|4/A|", 1), "filing 0000000099-26-000001 has two forms or two dates"},
+	} {
+		odd := strings.TrimPrefix(tc.odd, head)
+		lines := strings.Count(odd, "\n")
+		rows, summary, err := ask(strings.NewReader(head + sound(1) + odd))
+		if diff := cmp.Diff(want, rows); err != nil || diff != "" || summary.Odd != lines || !strings.Contains(summary.OddReason, tc.says) || strings.Contains(summary.OddReason, secret) {
+			t.Errorf("%s: %v, %+v %s", name, err, summary, diff)
+		}
+		for _, at := range []struct {
+			odd, all int
+			good     bool
+		}{{4, 20, true}, {6, 20, false}, {6, 599, false}, {6, 600, true}, {8, 799, false}, {8, 800, true}} {
+			doc := head + sound(at.all-at.odd) + strings.Repeat(odd, at.odd/lines)
+			rows, summary, err := ask(strings.NewReader(doc))
+			switch {
+			case at.good && (err != nil || summary.Odd != at.odd || summary.Wanted != at.all-at.odd || summary.Filings != len(rows)):
+				t.Errorf("%s, %+v: %v, %+v", name, at, err, summary)
+			case !at.good:
+				wantKind(t, err, providers.BadPayload, fmt.Sprintf("%d of %d wanted rows are odd, the first for this reason: ", at.odd, at.all))
+			}
+		}
+		if _, _, err := ask(strings.NewReader(strings.TrimSuffix(head+sound(1000)+odd, "\n"))); lines == 1 && err == nil {
+			t.Errorf("%s: accepted at the end of an index that may be cut", name)
+		}
+	}
 	broken := errors.New("connection reset by peer")
-	if _, err := ask(io.MultiReader(strings.NewReader(head+row), failing{broken})); !errors.Is(err, broken) {
+	if _, _, err := ask(io.MultiReader(strings.NewReader(head+row), failing{broken})); !errors.Is(err, broken) {
 		t.Errorf("error %v, want that of the connection", err)
 	}
 }

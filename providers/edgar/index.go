@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"slices"
 	"time"
@@ -21,6 +22,13 @@ const (
 	// maxListed bounds the wanted rows. All reports of insiders of a quarter
 	// are about 250,000 rows.
 	maxListed = 1 << 20
+	// An index is refused if more than maxOdd rows are odd and these are more
+	// than one in oddShare of the wanted ones. The SEC's indexes are sound but
+	// for single rows of one filing, which must not cost the rows of all other
+	// issuers; a change of the layout, or a damaged file, spoils far more than
+	// a hundredth. maxOdd is for short indexes, where one filing with its
+	// issuer and four owners is more than that already.
+	maxOdd, oddShare = 5, 100
 )
 
 // IndexRow is a filing as an index lists it.
@@ -38,9 +46,16 @@ type IndexRow struct {
 
 // IndexSummary says what an index held.
 type IndexSummary struct {
-	// Rows counts all rows, Wanted those that were wanted, Filings the
-	// filings that they list.
+	// Rows counts all rows, Wanted those that were wanted and are sound,
+	// Filings the filings that they list.
 	Rows, Wanted, Filings int
+	// Days counts the different days on which these were filed.
+	Days int
+	// Odd counts the rows that were left out though they were wanted, or may
+	// have been: somebody should know of them. OddReason says what is wrong
+	// with the first one; it quotes nothing of the row and is "" if Odd is 0.
+	Odd       int
+	OddReason string
 }
 
 // DailyIndex reads the master index of a day and calls each once for every
@@ -51,10 +66,17 @@ type IndexSummary struct {
 // be sound. What is not wanted takes no memory. A day without filings has no
 // rows, and no error.
 //
+// A row that cannot be read is left out and counted in [IndexSummary.Odd], and
+// so are all rows of a filing that they give two forms or two dates; the other
+// rows of a filing stay. The index is refused as of kind BadPayload if more than
+// 5 rows and more than 1 % of the wanted ones are odd, or if it ends within a
+// row.
+//
 // The error is a *[providers.Error], or that of each, or wraps that of ctx. It
-// is of kind NoData if there is no such index, which the SEC says by status 403
-// or 404: it is not written yet (see [market.FilingsComplete]), or the SEC was
-// closed (see [market.TakesFilings]). A block has another kind, see [Check].
+// is of kind NoData if there is no such index, which the SEC says in words of
+// its own with status 403 or 404: it is not written yet (see
+// [market.FilingsComplete]), or the SEC was closed (see [market.TakesFilings]).
+// A block, or a 404 of somebody else, has another kind, see [Check].
 func (c *Client) DailyIndex(ctx context.Context, day market.Date, wanted func(form string, cik int) bool, each func(IndexRow) error) (IndexSummary, error) {
 	year, month, number := day.Time().Date()
 	path := fmt.Sprintf("/Archives/edgar/daily-index/%d/QTR%d/master.%d%02d%02d.idx", year, (month+2)/3, year, month, number)
@@ -78,27 +100,29 @@ func (c *Client) index(ctx context.Context, op, path string, days market.Range, 
 	if err := c.list(ctx, path, l); err != nil {
 		return IndexSummary{}, providers.Wrap(Name, op, err)
 	}
-	summary := IndexSummary{Rows: l.rows, Wanted: len(l.entries)}
-	for from := 0; from < len(l.entries); summary.Filings++ {
-		row := IndexRow{Accession: accessionNumber(l.entries[from].accession), Form: l.entries[from].form, Filed: l.entries[from].filed}
-		to := from
-		for ; to < len(l.entries) && l.entries[to].accession == l.entries[from].accession; to++ {
-			if cik := l.entries[to].cik; !slices.Contains(row.Filers, cik) {
-				row.Filers = append(row.Filers, cik)
+	summary := IndexSummary{Rows: l.rows, Wanted: len(l.entries), Odd: l.odd, OddReason: l.oddReason}
+	filed := map[market.Date]bool{}
+	for of := range l.filings() {
+		row := IndexRow{Accession: accessionNumber(of[0].accession), Form: of[0].form, Filed: of[0].filed}
+		for _, one := range of {
+			if !slices.Contains(row.Filers, one.cik) {
+				row.Filers = append(row.Filers, one.cik)
 			}
 		}
-		from = to
 		if err := each(row); err != nil {
 			return IndexSummary{}, err
 		}
+		summary.Filings++
+		filed[row.Filed] = true
 	}
+	summary.Days = len(filed)
 	return summary, nil
 }
 
 func (c *Client) list(ctx context.Context, path string, l *listing) error {
 	resp, err := get(ctx, c.files, c.filesURL+path, "*/*", http.Header{})
 	if err != nil {
-		return absent(err)
+		return err
 	}
 	defer func() { _ = resp.Body.Close() }() // all of it that counts is read by then
 	s := &source{from: bufio.NewReaderSize(resp.Body, maxValue)}
@@ -106,18 +130,6 @@ func (c *Client) list(ctx context.Context, path string, l *listing) error {
 		return s.fault(err)
 	}
 	return nil
-}
-
-// absent knows a 404 that is not in the SEC's own words too: of an index it
-// says nothing about the base URL.
-func absent(err error) error {
-	var known *providers.Error
-	if errors.As(err, &known) && known.Status == http.StatusNotFound && known.Kind == providers.BadPayload {
-		e := *known
-		e.Kind, e.Err = providers.NoData, errors.New("EDGAR has no such index")
-		return &e
-	}
-	return err
 }
 
 // listing collects the wanted rows of an index, some forty bytes each.
@@ -129,6 +141,9 @@ type listing struct {
 	entries []listed
 	forms   map[string]string // one copy of each name
 	columns bool              // fixed columns in place of bars
+	// odd counts the rows that were left out, oddReason is about the first.
+	odd       int
+	oddReason string
 }
 
 type listed struct {
@@ -150,31 +165,74 @@ func (l *listing) read(s *source) error {
 		if len(text) > 0 {
 			l.rows++
 			if err := l.row(text, whole); err != nil {
-				return fmt.Errorf("row %d: %w", l.rows, err)
+				err = fmt.Errorf("row %d: %w", l.rows, err)
+				if !whole {
+					return err
+				}
+				l.leaveOut(1, err)
+			}
+			if len(l.entries) > maxListed {
+				return fmt.Errorf("more than %d wanted rows", maxListed)
 			}
 		}
 		if !whole {
 			break
 		}
 	}
-	if l.rows > 0 && !l.inDays {
-		return fmt.Errorf("the index of other days than %s", l.days)
-	}
 	slices.SortFunc(l.entries, func(a, b listed) int {
 		return cmp.Or(cmp.Compare(a.accession, b.accession), cmp.Compare(a.cik, b.cik))
 	})
-	return l.agree()
+	l.dropTorn()
+	return l.judge()
 }
 
-// agree refuses an index whose rows give one filing several forms or dates.
-func (l *listing) agree() error {
-	for i := 1; i < len(l.entries); i++ {
-		a, b := l.entries[i-1], l.entries[i]
-		if a.accession == b.accession && (a.form != b.form || a.filed != b.filed) {
-			return errors.New("one filing with two forms or two dates")
-		}
+// judge refuses an index that has little to do with what was asked for.
+func (l *listing) judge() error {
+	if all := len(l.entries) + l.odd; l.odd > maxOdd && l.odd*oddShare > all {
+		return fmt.Errorf("%d of %d wanted rows are odd, the first for this reason: %s", l.odd, all, l.oddReason)
+	}
+	if l.rows > 0 && !l.inDays {
+		return fmt.Errorf("the index of other days than %s", l.days)
 	}
 	return nil
+}
+
+// leaveOut counts rows that are not delivered.
+func (l *listing) leaveOut(rows int, why error) {
+	if l.odd == 0 {
+		l.oddReason = why.Error()
+	}
+	l.odd += rows
+}
+
+// dropTorn leaves out the filings that the rows give several forms or dates: it
+// cannot be told which of them are right.
+func (l *listing) dropTorn() {
+	sound := l.entries[:0]
+	for of := range l.filings() {
+		if slices.ContainsFunc(of, func(one listed) bool { return one.form != of[0].form || one.filed != of[0].filed }) {
+			l.leaveOut(len(of), fmt.Errorf("filing %s has two forms or two dates", accessionNumber(of[0].accession)))
+			continue
+		}
+		sound = append(sound, of...)
+	}
+	l.entries = sound
+}
+
+// filings returns the rows of one filing after the other, once they are sorted.
+func (l *listing) filings() iter.Seq[[]listed] {
+	return func(yield func([]listed) bool) {
+		for rest := l.entries; len(rest) > 0; {
+			n := 1
+			for n < len(rest) && rest[n].accession == rest[0].accession {
+				n++
+			}
+			if !yield(rest[:n]) {
+				return
+			}
+			rest = rest[n:]
+		}
+	}
 }
 
 // readLine returns the next line without its end and without blanks behind it.
@@ -212,9 +270,10 @@ func (l *listing) header(s *source) error {
 	return errors.New("no index: the names of its columns are missing")
 }
 
-// row reads a line. What is wrong with one that is not wanted is its own
-// affair, as long as it is told that it is not wanted; the last one, if the end
-// of its line is missing, must be sound to show that the index is complete.
+// row reads a line; the error is what is odd about it. What is wrong with one
+// that is not wanted is its own affair, as long as it is told that it is not
+// wanted; the last one, if the end of its line is missing, must be sound to show
+// that the index is complete.
 func (l *listing) row(text []byte, whole bool) error {
 	cut := byBars
 	if l.columns {
@@ -240,9 +299,6 @@ func (l *listing) row(text []byte, whole bool) error {
 	accession, err := filingOf(name, cik)
 	if err != nil {
 		return err
-	}
-	if len(l.entries) == maxListed {
-		return fmt.Errorf("more than %d wanted rows", maxListed)
 	}
 	if want {
 		l.entries = append(l.entries, listed{accession, number, day, l.form(form)})

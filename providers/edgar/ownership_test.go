@@ -414,7 +414,8 @@ func FuzzIndex(f *testing.F) {
 				last = r.Accession
 				return nil
 			})
-		if err != nil && n > 0 || err == nil && (summary.Filings != n || summary.Wanted < n || summary.Rows < summary.Wanted) {
+		if err != nil && n > 0 || err == nil && (summary.Filings != n || summary.Wanted < n || summary.Rows < summary.Wanted+summary.Odd ||
+			summary.Days > n || (summary.Days == 0) != (n == 0) || (summary.Odd == 0) != (summary.OddReason == "")) {
 			t.Fatalf("%d filings, %+v, %v", n, summary, err)
 		}
 	})

@@ -42,8 +42,21 @@ type book struct {
 	// shared are the spellings that rows of several securities have, with
 	// the names of those.
 	shared map[string][]string
-	// empty counts the questions that were answered without a row.
+	// empty counts the symbols of the questions that were answered without a
+	// row.
 	empty int
+}
+
+// lack says why the rows are only a part of what FINRA will have; "" if nothing
+// says so.
+func (b *book) lack() string {
+	switch {
+	case b.empty >= fewestJudged:
+		return fmt.Sprintf("of %d symbols asked for together none has a row, though others have", b.empty)
+	case len(b.codes) >= fewestJudged && 2*len(b.rows) < len(b.codes):
+		return fmt.Sprintf("only %d of %d symbols have a row", len(b.rows), len(b.codes))
+	}
+	return ""
 }
 
 // row is one row, and the name of its security.

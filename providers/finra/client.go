@@ -9,6 +9,16 @@
 // header Record-Total says and no symbol occurs twice; see
 // [Client.ShortInterest].
 //
+// While FINRA publishes a settlement date, a part of its rows can be there
+// already, and nothing in the answers says so. It is known from how many symbols
+// have a row: nearly all companies of a large index have one every time, while
+// funds and unknown symbols may have none. So rows are refused with
+// [ErrPublishing], after a second look, if one of several questions about
+// hundreds of symbols each gets no row at all, or if fewer than half of all
+// symbols have one. Symbols without a row are taken as missing otherwise, see
+// [Summary], and always if fewer than 20 are asked for: that is too few to judge
+// by.
+//
 // FINRA writes symbols without a separator, BRKB for BRK.B, which cannot be
 // read back. What a row is about is found among the symbols that were asked
 // for, and never guessed.

@@ -22,11 +22,20 @@ const (
 	// rowsPerSymbol bounds the rows that one symbol can have: more than one,
 	// since securities whose symbols differ by a separator share a spelling.
 	rowsPerSymbol = 4
+	// fewestJudged is from how many symbols on the lack of rows says something
+	// about FINRA: fewer can be funds, or all unknown. A chunk beside others
+	// has hundreds.
+	fewestJudged = 20
 )
 
 // ErrNotPublished says that FINRA does not have the settlement date yet; the
-// [providers.Error] around it is of kind NoData.
+// [providers.Error] around it is of kind NotReady.
 var ErrNotPublished = errors.New("not yet published")
+
+// ErrPublishing says that FINRA has rows of the settlement date, but so few
+// that it must still be at it: ask again later. The [providers.Error] around it
+// is of kind NotReady. See the package's comment for what too few is.
+var ErrPublishing = errors.New("FINRA is still publishing: ask again later")
 
 // Summary says what came of the symbols that were asked for. Each of them is
 // counted once: in Rows, in Missing or in a collision.
@@ -54,12 +63,14 @@ type Collision struct {
 //
 // Nothing is delivered before all pages are there and fit together: as many
 // rows as FINRA announces, the same number on every page, none twice, none that
-// was not asked for. Pages that do not fit, as while FINRA publishes, are read
-// once more from the start, and refused after that.
+// was not asked for. Pages that do not fit, or hold too few of the symbols, as
+// while FINRA publishes, are read once more from the start, and refused after
+// that.
 //
 // The error is a *[providers.Error], or that of each, or wraps that of ctx. It
-// is of kind NotReady, and wraps [ErrNotPublished], if the date is not out yet,
-// and of kind NoData if it is out and holds none of the symbols.
+// is of kind NotReady, and wraps [ErrNotPublished], if the date is not out yet;
+// of kind NotReady, and wraps [ErrPublishing], if only a part of it is; and of
+// kind NoData if it is out and holds none of the symbols.
 func (c *Client) ShortInterest(ctx context.Context, settlement market.Date, symbols []market.Symbol,
 	each func(market.ShortInterest) error,
 ) (Summary, error) {
@@ -95,17 +106,20 @@ func (c *Client) collect(ctx context.Context, settlement market.Date, symbols []
 			continue
 		case err != nil:
 			return nil, err
-		case b.empty == 0:
-			return b, nil
 		case len(b.rows) == 0:
 			if err := c.whyEmpty(ctx, settlement, last); err != nil {
 				return nil, err
 			}
-		case last:
-			return b, nil
+			continue
 		}
-		// Some question was answered with nothing although the date is out: it
-		// may have come just before FINRA published.
+		// It may have been asked while FINRA was publishing.
+		lack := b.lack()
+		switch {
+		case lack == "":
+			return b, nil
+		case last:
+			return nil, &providers.Error{Provider: Name, Kind: providers.NotReady, Err: fmt.Errorf("%s: %w", lack, ErrPublishing)}
+		}
 	}
 }
 
@@ -167,7 +181,7 @@ func (c *Client) readChunk(ctx context.Context, b *book, codes []string) error {
 		}
 	}
 	if total == 0 {
-		b.empty++
+		b.empty += len(codes)
 	}
 	return nil
 }

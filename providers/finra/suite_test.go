@@ -394,6 +394,86 @@ func TestNotPublished(t *testing.T) {
 	}
 }
 
+// half is a simulator in which only some rows of a large index are out.
+func half(of []market.Symbol) simulator.FINRAConfig { return simulator.FINRAConfig{Symbols: of} }
+
+// What FINRA has published by half is not taken for all there is.
+func TestStillPublishing(t *testing.T) {
+	t.Parallel()
+	all := market.SP500()
+	inCodes := slices.SortedFunc(slices.Values(all), func(a, b market.Symbol) int {
+		return cmp.Compare(a.In(market.FINRA), b.In(market.FINRA))
+	})
+	chunk := (len(all) + 1) / 2
+	for name, tc := range map[string]struct {
+		out, asked []market.Symbol
+		says       string // "" if the rows are good
+		calls      int
+	}{
+		"the second chunk is empty":     {inCodes[:chunk], all, fmt.Sprintf("of %d symbols asked for together none", len(all)-chunk), 4},
+		"the first chunk is empty":      {inCodes[chunk:], all, fmt.Sprintf("of %d symbols asked for together none", chunk), 4},
+		"one row":                       {inCodes[:1], all, "none has a row", 4},
+		"one row in each chunk":         {[]market.Symbol{inCodes[0], inCodes[chunk]}, all, fmt.Sprintf("only 2 of %d", len(all)), 4},
+		"a tenth in both":               {every(inCodes, 10), all, fmt.Sprintf("only %d of %d", (len(all)+9)/10, len(all)), 4},
+		"every second and one more":     {append(every(inCodes, 2), inCodes[1]), all, "", 2},
+		"10 of 20":                      {all[:10], all[:20], "", 1},
+		"9 of 20":                       {all[:9], all[:20], "only 9 of 20 symbols", 2},
+		"one of 19, which says nothing": {all[:1], all[:19], "", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newRig(t, half(tc.out), patient)
+			rows, summary, err := load(t.Context(), b.client, settled(), tc.asked)
+			if n := len(b.sim.FINRACalls()); n != tc.calls {
+				t.Errorf("%d calls, want %d", n, tc.calls)
+			}
+			if tc.says == "" {
+				if diff := gocmp.Diff(served(settled(), tc.out), rows); err != nil || diff != "" || len(summary.Missing) != len(tc.asked)-len(tc.out) {
+					t.Errorf("%v, %d missing %s", err, len(summary.Missing), diff)
+				}
+				return
+			}
+			if !errors.Is(err, finra.ErrPublishing) || errors.Is(err, finra.ErrNotPublished) || outcome(err) != "not_ready" || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("error %v, want it still publishing and %q", err, tc.says)
+			}
+			if diff := gocmp.Diff(finra.Summary{}, summary); len(rows) != 0 || diff != "" {
+				t.Errorf("%d rows came with the error: %s", len(rows), diff)
+			}
+		})
+	}
+}
+
+func every(of []market.Symbol, n int) (some []market.Symbol) {
+	for i := 0; i < len(of); i += n {
+		some = append(some, of[i])
+	}
+	return some
+}
+
+// The second chunk is answered with nothing, once or for ever.
+func TestASilentChunk(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []simulator.Fault{simulator.NoContent, simulator.EmptyArray} {
+		for _, times := range []int{1, 2} {
+			b := newRig(t, half(market.SP500()), patient)
+			for range times {
+				b.sim.FaultFINRA(settled(), simulator.Exponent, 1) // the first chunk is sound
+				b.sim.FaultFINRA(settled(), fault, 1)
+			}
+			rows, summary, err := load(t.Context(), b.client, settled(), market.SP500())
+			if times == 2 {
+				if !errors.Is(err, finra.ErrPublishing) || len(rows) != 0 || summary.Rows != 0 {
+					t.Errorf("%s twice: %d rows, %v; want none, still publishing", fault, len(rows), err)
+				}
+				rows, summary, err = load(t.Context(), b.client, settled(), market.SP500())
+			}
+			if diff := gocmp.Diff(served(settled(), market.SP500()), rows); err != nil || diff != "" || len(summary.Missing) != 0 {
+				t.Errorf("%s %d times, then all: %v %s", fault, times, err, diff)
+			}
+		}
+	}
+}
+
 func TestRevisions(t *testing.T) {
 	t.Parallel()
 	for _, rewrites := range []bool{false, true} {

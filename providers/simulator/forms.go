@@ -16,14 +16,15 @@ import (
 // EmptyObject; NoSuchKey and AccessDenied are what a missing document gets, and
 // BadNumber, BadDate and NaN are of a filing's first line.
 const (
-	// Of an index. The first five are sound.
+	// Of an index. The first five are sound, the next two but for single rows.
 	HeaderOnly  Fault = "header_only"
 	LongDates   Fault = "long_dates"   // 2026-03-12 in a daily index
 	ListedTwice Fault = "listed_twice" // each row twice
 	LineEnds    Fault = "line_ends"    // CR LF
 	FormLayout  Fault = "form_layout"  // fixed columns
-	BadRow      Fault = "bad_row"      // too few columns
-	BadPath     Fault = "bad_path"
+	BadRow      Fault = "bad_row"      // one of too few columns
+	OddRows     Fault = "odd_rows"     // four of foreign issuers: a bad path, a bad date, two dates of one filing
+	BadPath     Fault = "bad_path"     // of all rows
 	OtherDay    Fault = "other_day"    // the index of the day before
 	CutIndex    Fault = "cut_index"    // in the middle of the last row
 	TornFiling  Fault = "torn_filing"  // one filing with two forms
@@ -244,6 +245,12 @@ func indexShapes() []edgarShape {
 		text(LineEnds, func(b []byte) []byte { return bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n")) }),
 		{FormLayout, func(a edgarReply) { a.sendRight(formIndex(indexRows(a.config, a.indexDay))) }},
 		text(BadRow, func(b []byte) []byte { return append(b, "320193|4|20260312\n"...) }),
+		text(OddRows, func(b []byte) []byte {
+			return append(b, "7|Odd|4|20260312|edgar/data/8/0000000007-26-000001.txt\n"+
+				"7|Odd|4|2026-03-32|edgar/data/7/0000000007-26-000002.txt\n"+
+				"7|Odd|4|20260312|edgar/data/7/0000000007-26-000003.txt\n"+
+				"8|Odd|4|20260311|edgar/data/8/0000000007-26-000003.txt\n"...)
+		}),
 		rows(BadPath, func(r []indexRow) []indexRow {
 			for i := range r {
 				r[i].extra = "x"
