@@ -41,8 +41,10 @@ const (
 	// graceTime is how long the symbols in flight may go on after a signal.
 	// With the time to commit, to close the run and to let go of the
 	// servers it stays below 20 s.
-	graceTime   = 6 * time.Second
-	edgarMargin = 20 * time.Millisecond
+	graceTime = 6 * time.Second
+	// edgarMargin is all of the margin that 8 calls a second need below the
+	// SEC's own 10.
+	edgarMargin = 5 * time.Millisecond
 	// workers is the number of symbols in flight.
 	workers = 4
 )
@@ -119,9 +121,9 @@ func (a *app) edgar(ctx context.Context, s *services) (v vendor[*edgar.Client], 
 	return v, nil
 }
 
-// edgarLimits is the SEC's window, which counts the calls to all its hosts. Its
-// own limit is 10 a second, so that the distance to it is the margin for calls
-// that come closer together on their way than they started.
+// edgarLimits is the SEC's window, which counts the calls to all its hosts. The
+// distance to its own limit is the margin for calls that come closer together
+// on their way than they started.
 func (a *app) edgarLimits(s *services) (*limiter.Limiter, error) {
 	return limiter.New(s.budget, limiter.Options{Now: a.now},
 		limiter.Window{Name: edgar.Name, Limit: a.cfg.EDGAR.PerSecond, Length: time.Second, Margin: edgarMargin})

@@ -66,6 +66,22 @@ func TestSupersede(t *testing.T) {
 		change(&f)
 		return f
 	}
+	joint := func(f market.InsiderFiling) market.InsiderFiling {
+		f.Owners = []market.InsiderOwner{{CIK: 2}, {CIK: 3}}
+		return f
+	}
+	titled := func(l market.InsiderLine, title string) market.InsiderLine { l.SecurityTitle = title; return l }
+	classB := func(l market.InsiderLine) market.InsiderLine { return titled(l, "Class B") }
+	through := func(l market.InsiderLine, nature string) market.InsiderLine {
+		l.Direct, l.Nature = market.AnswerNo, nature
+		return l
+	}
+	indirect := func(l market.InsiderLine) market.InsiderLine { return through(l, "trust") }
+	bought := func(shares, price, after float64) market.InsiderLine {
+		l := sale(shares, price, after)
+		l.Code, l.AcquiredDisposed = "P", "A"
+		return l
+	}
 	original := report(1, day, a, b, c)
 	for name, tc := range map[string]struct {
 		filings []market.InsiderFiling
@@ -105,7 +121,7 @@ func TestSupersede(t *testing.T) {
 		},
 		"another day":          {[]market.InsiderFiling{other(original, func(f *market.InsiderFiling) { f.Period-- }), amendment(2, at(5, 9), day-1, a)}, nil},
 		"no day, same period":  {[]market.InsiderFiling{original, amendment(2, at(5, 9), 0, a)}, []string{"1.1>2.1"}},
-		"wrong day, period":    {[]market.InsiderFiling{original, amendment(2, at(5, 9), day-1, a)}, []string{"1.1>2.1"}},
+		"a day without filing": {[]market.InsiderFiling{original, amendment(2, at(5, 9), day-1, a)}, nil},
 		"another issuer":       {[]market.InsiderFiling{original, other(amendment(2, at(5, 9), day, a), func(f *market.InsiderFiling) { f.IssuerCIK = 3 })}, nil},
 		"another form":         {[]market.InsiderFiling{original, other(amendment(2, at(5, 9), day, a), func(f *market.InsiderFiling) { f.Form = "5/A" })}, nil},
 		"another owner":        {[]market.InsiderFiling{original, other(amendment(2, at(5, 9), day, a), func(f *market.InsiderFiling) { f.Owners[0].CIK = 3 })}, nil},
@@ -125,8 +141,71 @@ func TestSupersede(t *testing.T) {
 			[]string{"2.1>3.1", "2.2>3.2", "2.3>3.3"},
 		},
 		"one line, other shares and price": {[]market.InsiderFiling{original, amendment(2, at(5, 9), day, sale(250, 9, 700))}, []string{"1.2>2.1"}},
-		"another owner, same period": {
-			[]market.InsiderFiling{original, other(amendment(2, at(5, 9), 0, a), func(f *market.InsiderFiling) { f.Owners = append(f.Owners, market.InsiderOwner{CIK: 3}) })}, nil,
+		"no day, one more owner":           {[]market.InsiderFiling{original, joint(amendment(2, at(5, 9), 0, a, b, c))}, []string{"1.1>2.1", "1.2>2.2", "1.3>2.3"}},
+		"no day, one owner less":           {[]market.InsiderFiling{joint(original), amendment(2, at(5, 9), 0, a, b, c)}, []string{"1.1>2.1", "1.2>2.2", "1.3>2.3"}},
+		"no day, an owner each": {
+			[]market.InsiderFiling{joint(original), other(joint(amendment(2, at(5, 9), 0, a)), func(f *market.InsiderFiling) { f.Owners[0].CIK = 4 })}, nil,
+		},
+		"no day, one more owner, another period": {
+			[]market.InsiderFiling{original, other(joint(amendment(2, at(5, 9), 0, a)), func(f *market.InsiderFiling) { f.Period-- })}, nil,
+		},
+		"no day, the same owners rather than one more": {
+			[]market.InsiderFiling{report(1, day, a), joint(report(2, day, a)), joint(amendment(3, at(5, 9), 0, a))}, []string{"2.1>3.1"},
+		},
+		"an omitted sale":                   {[]market.InsiderFiling{report(1, day, a), amendment(2, at(5, 9), day, indirect(classB(sale(300, 10, 300))))}, nil},
+		"an omitted sale of the security":   {[]market.InsiderFiling{report(1, day, a), amendment(2, at(5, 9), day, indirect(sale(300, 10, 300)))}, nil},
+		"an omitted sale of another class":  {[]market.InsiderFiling{report(1, day, a), amendment(2, at(5, 9), day, classB(sale(300, 10, 300)))}, nil},
+		"an omitted sale, two lines of two": {[]market.InsiderFiling{report(1, day, a, b), amendment(2, at(5, 9), day, indirect(sale(300, 5, 300)), b)}, []string{"1.2>2.2"}},
+		"an omitted sale of just as many":   {[]market.InsiderFiling{report(1, day, a), amendment(2, at(5, 9), day, titled(a, "Preferred"))}, nil},
+		"an omitted sale of a relative": {
+			[]market.InsiderFiling{report(1, day, through(a, "trust")), amendment(2, at(5, 9), day, through(sale(300, 11, 5), "wife"))}, nil,
+		},
+		"its original is not here": {
+			[]market.InsiderFiling{report(1, day, a), amendment(2, at(5, 9), day-1, sale(100, 9, 900))}, nil,
+		},
+		"another par value, and one line more": {
+			[]market.InsiderFiling{
+				report(1, day, titled(a, "Common Stock"), titled(b, "Common Stock")),
+				amendment(2, at(5, 9), day, titled(a, "Common Stock, par value $0.01"), titled(b, "COMMON STOCK, $.01 par value per share"), classB(c)),
+			},
+			[]string{"1.1>2.1", "1.2>2.2"},
+		},
+		"a class named, and one line more": {
+			[]market.InsiderFiling{
+				report(1, day, titled(a, "Common Stock"), titled(b, "Common Stock")),
+				amendment(2, at(5, 9), day, titled(a, "Common Stock  Class A"), titled(b, "Class A Common Stock"), titled(c, "Class A Common Stock")),
+			},
+			[]string{"1.1>2.1", "1.2>2.2"},
+		},
+		"a class named, of two that it can be": {
+			[]market.InsiderFiling{
+				report(1, day, titled(a, "Common Stock")),
+				amendment(2, at(5, 9), day, titled(a, "Class A Common Stock"), titled(a, "Class B Common Stock")),
+			},
+			nil,
+		},
+		"the only one of its code, other in all": {
+			[]market.InsiderFiling{report(1, day, bought(200, 11, 1100), a), amendment(2, at(5, 9), day, bought(250, 12, 1150))},
+			[]string{"1.1>2.1"},
+		},
+		"the only one of its code, corrected twice": {
+			[]market.InsiderFiling{
+				report(1, day, bought(200, 11, 1100), a), amendment(2, at(5, 9), day, bought(250, 12, 1150)), amendment(3, at(5, 10), day, bought(260, 13, 1160)),
+			},
+			[]string{"1.1>2.1", "2.1>3.1"},
+		},
+		"one of two of its code, other in all": {
+			[]market.InsiderFiling{report(1, day, bought(200, 11, 1100), bought(1, 1, 1)), amendment(2, at(5, 9), day, bought(250, 12, 1150))}, nil,
+		},
+		"two for the only one of its code": {
+			[]market.InsiderFiling{report(1, day, bought(200, 11, 1100)), amendment(2, at(5, 9), day, bought(250, 12, 1150), bought(1, 1, 1))}, nil,
+		},
+		"the only one of its code in two filings": {
+			[]market.InsiderFiling{report(1, day, bought(200, 11, 1100)), report(2, day, a), amendment(3, at(5, 9), day, bought(250, 12, 1150), a)}, []string{"2.1>3.2"},
+		},
+		"another period": {
+			[]market.InsiderFiling{original, other(amendment(2, at(5, 9), day, a, b, c), func(f *market.InsiderFiling) { f.Period-- })},
+			[]string{"1.1>2.1", "1.2>2.2", "1.3>2.3"},
 		},
 		"a copy": {[]market.InsiderFiling{original, original, amendment(2, at(5, 9), day, a)}, []string{"1.1>2.1"}},
 	} {
@@ -136,6 +215,29 @@ func TestSupersede(t *testing.T) {
 		slices.Reverse(tc.filings)
 		if diff := cmp.Diff(tc.want, replaced(tc.filings...)); diff != "" {
 			t.Errorf("%s, in another order: %s", name, diff)
+		}
+	}
+}
+
+// All these say one title, and none of the others does.
+func TestTitles(t *testing.T) {
+	t.Parallel()
+	for title, want := range map[string]bool{
+		"Common Stock": true, "COMMON STOCK": true, " Common  Stock. ": true, "Common Stock, par value $0.01": true,
+		"Common Stock, $.01 par value": true, "Common Stock ($0.0001 par value per share)": true, "Common Stock, no par value": true,
+		"Common stock, par value US$1 per share": true, "Common Stock, without par value": true, "Common Stock par value $0.01 each share": true,
+		"Common Stock, $0.01 per share par value": true, "Common Stock, nominal value of $1.25": true,
+		"Common Stock 2": false, "Common Stock, Series 2, par value $0.01": false, "Common Stock, Class B, par value $0.01": false, "Stock": false,
+		"Preferred Stock, par value $0.01": false, "Common Stock Value Units": false,
+	} {
+		// Two lines besides, so that neither place nor uniqueness tell.
+		l := sale(100, 10, 900)
+		l.SecurityTitle = "Common Stock"
+		restated := l
+		restated.SecurityTitle = title
+		got := len(replaced(report(1, at(5, 3), l, l), amendment(2, at(5, 9), at(5, 3), restated))) == 1
+		if got != want {
+			t.Errorf("%q restates Common Stock: %v", title, got)
 		}
 	}
 }
@@ -178,7 +280,9 @@ func TestAmendmentsChangeNoSum(t *testing.T) {
 				} else if !whole {
 					continue
 				}
-				lines = append(lines, truth[i])
+				l := truth[i]
+				l.SecurityTitle = rapid.SampledFrom([]string{"Common", "COMMON", "Common, par value $0.01", "Common ($.01 Par Value)"}).Draw(t, "title")
+				lines = append(lines, l)
 			}
 			filings = append(filings, amendment(k+2, day+market.Date(k+1), day, lines...))
 		}
@@ -206,7 +310,7 @@ func TestAmendmentsChangeNoSum(t *testing.T) {
 }
 
 // Any filings at all: each line is replaced at most once, by a later filing of
-// the same issuer, and replaces at most one.
+// the same issuer, and replaces at most one, in whatever order they come.
 func TestSupersedeIsOneToOne(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -219,22 +323,34 @@ func TestSupersedeIsOneToOne(t *testing.T) {
 				l := sale(float64(rapid.IntRange(1, 2).Draw(t, "shares")), float64(rapid.IntRange(0, 2).Draw(t, "price")), 5)
 				l.Holding, l.Derivative = rapid.Bool().Draw(t, "holding"), rapid.Bool().Draw(t, "derivative")
 				l.Date += market.Date(rapid.IntRange(0, 1).Draw(t, "day"))
+				l.SecurityTitle = rapid.SampledFrom([]string{"", "Common", "Class A Common", "Class B"}).Draw(t, "title")
 				lines = append(lines, l)
 			}
 			f := report(i, at(5, 3+rapid.IntRange(0, 2).Draw(t, "filed")), lines...)
 			f.IssuerCIK = rapid.IntRange(1, 2).Draw(t, "issuer")
 			if rapid.Bool().Draw(t, "amends") {
-				f.Form, f.OriginalFiled = "4/A", at(5, 3+rapid.IntRange(0, 2).Draw(t, "original"))
+				f.Form = "4/A"
+				if rapid.Bool().Draw(t, "names a day") {
+					f.OriginalFiled = at(5, 3+rapid.IntRange(0, 2).Draw(t, "original"))
+				}
+			}
+			if rapid.Bool().Draw(t, "joint") {
+				f.Owners = append(f.Owners, market.InsiderOwner{CIK: 3})
 			}
 			issuer[f.Accession], filed[f.Accession] = f.IssuerCIK, f.Filed
 			filings = append(filings, f)
 		}
+		gone := market.Supersede(filings)
 		by := map[market.InsiderLineID]bool{}
-		for old, new := range market.Supersede(filings) {
+		for old, new := range gone {
 			if by[new] || old.Accession == new.Accession || issuer[old.Accession] != issuer[new.Accession] || filed[old.Accession] > filed[new.Accession] {
 				t.Fatalf("%v stands for %v", new, old)
 			}
 			by[new] = true
+		}
+		slices.Reverse(filings)
+		if diff := cmp.Diff(gone, market.Supersede(filings)); diff != "" {
+			t.Fatalf("another order gives another result: %s", diff)
 		}
 	})
 }
