@@ -61,7 +61,15 @@ type budget struct {
 func (b *budget) Wait(ctx context.Context) error {
 	ctx, cancel := untilStopping(ctx, b.stopping)
 	defer cancel()
-	for recorded := false; ; {
+	// With no day to spend a call may be written down before its turn, so
+	// that a slow ledger wastes no slots.
+	recorded := b.perDay == 0
+	if recorded {
+		if err := b.record(ctx); err != nil {
+			return err
+		}
+	}
+	for {
 		if err := b.limiter.WaitFor(ctx, limiter.Request{Class: b.class}); err != nil {
 			return b.explain(ctx, err)
 		}

@@ -75,6 +75,20 @@ func TestASlotIsNotUsedLate(t *testing.T) {
 	}
 }
 
+// Without a day to spend the call is written down first, so that a slow ledger
+// wastes no slot.
+func TestASlowLedgerWastesNoSlots(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		limit, ledger := &fakeLimit{}, &fakeLedger{takes: []time.Duration{9 * time.Second}}
+		b := newBudget(limit, ledger)
+		b.perDay = 0
+		if err := b.Wait(t.Context()); err != nil || limit.waits != 1 || ledger.records != 1 || b.calls.Load() != 1 {
+			t.Errorf("%d slots, %d rows, %d calls, %v", limit.waits, ledger.records, b.calls.Load(), err)
+		}
+	})
+}
+
 func TestBudgetRefusals(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
