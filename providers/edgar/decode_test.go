@@ -336,6 +336,13 @@ func TestRecordedPayloads(t *testing.T) {
 				t.Fatalf("%s, %s: %v", filepath.Base(name), kind, err)
 			}
 			t.Logf("%s, %s: %+v, %d fourth quarters", filepath.Base(name), kind, summary, len(market.FourthQuarter(facts, market.NewDate(2100, 1, 1))))
+			if kind == "needed" {
+				perConcept := map[string]int{}
+				for _, f := range facts {
+					perConcept[f.Concept]++
+				}
+				t.Logf("facts per concept: %v", perConcept)
+			}
 			if n := doc.count(wanted); n == 0 || summary.Facts+summary.Repeats+summary.Conflicts != n || len(facts) != summary.Facts {
 				t.Errorf("%s, %s: %+v, the standard library finds %d facts", filepath.Base(name), kind, summary, n)
 			}
