@@ -61,7 +61,7 @@ var mutations = []mutation{
 	{
 		"a debt is kept in tokens of our own rate",
 		[]edit{{"store.lua", " * {{.Plain}} / rate{{.I}}", ""}, {"state.lua", "math.min(0, t{{.I}}) / {{.Plain}}", "math.min(0, t{{.I}}) / rate{{.I}}"}},
-		"TestAPlainLimitBeside",
+		"TestAPlainLimitWaits",
 	},
 	{
 		"unused slots go back into the bucket",

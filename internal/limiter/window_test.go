@@ -374,6 +374,34 @@ func TestAPlainLimitBesideTheBucket(t *testing.T) {
 	})
 }
 
+// With a wide margin the bucket is far slower than the plain limit, so that a
+// debt in tokens of its own rate would be paid long before its slots are over.
+func TestAPlainLimitWaitsForTheSlots(t *testing.T) {
+	t.Parallel()
+	rdb := patient(t, testenv.Redis(t))
+	window := limiter.Window{Name: "provider", Limit: 50, Length: time.Second, Margin: 4 * time.Second}
+	f := newFlow(t, rdb, time.Unix(1795380318, 0), window)
+	f.take(limiter.Question{N: 1, Cost: 1}) // the bucket is new
+	f.clock.advance(time.Minute)
+	f.take(limiter.Question{N: 20, Cost: 1})
+	if len(f.slots) < 3 {
+		t.Fatalf("slots %v", f.slots)
+	}
+	last := slices.Max(f.slots)
+	plain := newModelWindow(window)
+	plain.rate = float64(window.Limit) / window.Length.Seconds()
+	for f.clock.micros < last+1_000_000 {
+		f.clock.advance(time.Millisecond)
+		if acquirePlainly(t, rdb, plain, float64(f.clock.micros)/1e6) {
+			if wait := time.Duration(f.clock.micros-last) * time.Microsecond; wait < 20*time.Millisecond {
+				t.Errorf("a call %s after the last slot, want at least the 20ms of the limit", wait)
+			}
+			return
+		}
+	}
+	t.Error("no call in a second")
+}
+
 // Keys that are lost while slots are out cost some time and let nothing
 // through too much, for all sizes of the margin.
 func TestLostKeysLetNothingThrough(t *testing.T) {
