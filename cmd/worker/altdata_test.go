@@ -29,11 +29,7 @@ func newAltWorld(t testing.TB, forms int) *world {
 	w := newWeekWorld(t, altDay)
 	w.simulate(simulator.Config{Key: canary, Now: w.now, EDGAR: simulator.EDGARConfig{Symbols: altSymbols(), Forms: forms, Foreign: 50}})
 	w.env["SA_DATA__FINRA__RATE_LIMIT_PER_MINUTE"] = "60000"
-	names := make([]string, 0, len(altSymbols()))
-	for _, s := range altSymbols() {
-		names = append(names, string(s))
-	}
-	w.env["SA_DATA__UNIVERSE__SYMBOLS"] = strings.Join(names, ",")
+	w.env["SA_DATA__UNIVERSE__SYMBOLS"] = list(altSymbols())
 	return w
 }
 

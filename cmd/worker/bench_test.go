@@ -45,14 +45,6 @@ func benchWorld(t *testing.T) (*world, []market.Symbol) {
 	return w, market.SP500()[:bench.Pick(len(market.SP500()), 20)]
 }
 
-func list(symbols []market.Symbol) string {
-	names := make([]string, len(symbols))
-	for i, s := range symbols {
-		names[i] = string(s)
-	}
-	return strings.Join(names, ",")
-}
-
 // empty takes everything out of the stores.
 func (w *world) empty() {
 	w.t.Helper()

@@ -6,10 +6,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -39,17 +35,8 @@ func TestChaosKillAltdata(t *testing.T) {
 	w.env["SA_DATA__EDGAR__USER_AGENT"] = "Tests tests@example.com"
 	w.env["SA_DATA__EDGAR__RATE_LIMIT_PER_SECOND"] = "100"
 	w.env["SA_DATA__FINRA__RATE_LIMIT_PER_MINUTE"] = "600"
-	names := make([]string, len(symbols))
-	for i, s := range symbols {
-		names[i] = string(s)
-	}
-	w.env["SA_DATA__UNIVERSE__SYMBOLS"] = strings.Join(names, ",")
-	binary := filepath.Join(t.TempDir(), "worker")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	w.env["SA_DATA__UNIVERSE__SYMBOLS"] = list(symbols)
+	binary := buildWorker(t)
 	if s := w.run("migrate"); s.code != exitOK {
 		t.Fatal(s.err)
 	}
@@ -57,31 +44,7 @@ func TestChaosKillAltdata(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	looks := make(chan int, 1)
 	go func() { looks <- w.watchLastRun(ctx) }()
-	kills := 0
-	for done := false; !done; {
-		cmd := exec.CommandContext(t.Context(), binary, "run", "altdata", "--json")
-		cmd.Env = append(os.Environ(), environOf(w.env)...)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		ended := make(chan error, 1)
-		go func() { ended <- cmd.Wait() }()
-		var life <-chan time.Time
-		if kills < want {
-			life = time.After(time.Duration(random.Int64N(int64(time.Second))))
-		}
-		select {
-		case err := <-ended:
-			if done = true; err != nil {
-				t.Fatal(err)
-			}
-		case <-life:
-			_ = cmd.Process.Kill()
-			if err := <-ended; err != nil {
-				kills++
-			}
-		}
-	}
+	kills, _ := w.killUntilDone(binary, random, want, time.Second, "run", "altdata", "--json")
 	stop()
 	fmt.Printf("chaos: altdata: %d kills, %d looks at last_run, %d calls to the SEC\n", kills, <-looks, len(w.sim.EDGARCalls()))
 

@@ -5,11 +5,7 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -38,42 +34,8 @@ func TestChaosKillFundamentals(t *testing.T) {
 	w.env["SA_DATA__EDGAR__USER_AGENT"] = "Tests tests@example.com"
 	w.env["SA_DATA__EDGAR__RATE_LIMIT_PER_SECOND"] = "100"
 	symbols := market.SP500()[:chaosSymbols]
-	names := make([]string, len(symbols))
-	for i, s := range symbols {
-		names[i] = string(s)
-	}
-	binary := filepath.Join(t.TempDir(), "worker")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-
-	kills, starts := 0, 0
-	for done := false; !done; starts++ {
-		cmd := exec.CommandContext(t.Context(), binary, "run", "fundamentals", "--json", "--symbols", strings.Join(names, ","))
-		cmd.Env = append(os.Environ(), environOf(w.env)...)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		ended := make(chan error, 1)
-		go func() { ended <- cmd.Wait() }()
-		var life <-chan time.Time
-		if kills < want {
-			life = time.After(time.Duration(random.Int64N(int64(2 * time.Second))))
-		}
-		select {
-		case err := <-ended:
-			if done = true; err != nil {
-				t.Fatalf("start %d: %v", starts, err)
-			}
-		case <-life:
-			_ = cmd.Process.Kill()
-			if err := <-ended; err != nil {
-				kills++
-			}
-		}
-	}
+	binary := buildWorker(t)
+	kills, starts := w.killUntilDone(binary, random, want, 2*time.Second, "run", "fundamentals", "--json", "--symbols", list(symbols))
 	verifyFundamentals(t, w, symbols, starts)
 	fmt.Printf("chaos: fundamentals: %d kills, %d symbols, %d overviews, %d calls to the SEC\n",
 		kills, len(symbols), len(w.sim.Calls()), len(w.sim.EDGARCalls()))

@@ -102,15 +102,55 @@ func newKilled(t *testing.T, seed uint64) *killed {
 	w.env["SA_DATA__ALPHA_VANTAGE__BASE_URL"] = server.URL
 	w.env["SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_MINUTE"] = strconv.Itoa(chaosPerMinute)
 	k := &killed{
-		world: w, through: through, binary: filepath.Join(t.TempDir(), "worker"),
+		world: w, through: through, binary: buildWorker(t),
 		symbols: market.SP500()[:chaosSymbols], random: rand.New(rand.NewPCG(seed, 0)),
 	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", k.binary, ".")
+	return k
+}
+
+// buildWorker builds the program as it is released.
+func buildWorker(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "worker")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	return k
+	return binary
+}
+
+// killUntilDone starts the program again and again, killing it within longest
+// as long as kills are wanted, until it ends by itself with all stored.
+func (w *world) killUntilDone(binary string, random *rand.Rand, want int, longest time.Duration, args ...string) (kills, starts int) {
+	w.t.Helper()
+	for {
+		starts++
+		cmd := exec.CommandContext(w.t.Context(), binary, args...)
+		cmd.Env = append(os.Environ(), environOf(w.env)...)
+		if err := cmd.Start(); err != nil {
+			w.t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		var life <-chan time.Time
+		if kills < want {
+			life = time.After(time.Duration(random.Int64N(int64(longest))))
+		}
+		select {
+		case err := <-ended:
+			if err != nil {
+				w.t.Fatalf("start %d: %v", starts, err)
+			}
+			return kills, starts
+		case <-life:
+			_ = cmd.Process.Kill()
+			if err := <-ended; err == nil {
+				return kills, starts // it was done before the signal came
+			}
+			kills++
+		}
+	}
 }
 
 // untilDone starts the program again and again, killing it as long as kills

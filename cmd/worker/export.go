@@ -97,8 +97,8 @@ func (a *app) factPrinter(w *bufio.Writer, day market.Date) (each func(market.Sy
 		return factsAsJSON(w, day)
 	}
 	table := csv.NewWriter(w)
-	header := []string{"symbol", "concept", "unit", "start", "end", "value", "filed", "accession_number"}
-	err := table.Write(header)
+	// An error of one write is that of all later ones, and of the end.
+	_ = table.Write([]string{"symbol", "concept", "unit", "start", "end", "value", "filed", "accession_number"})
 	each = func(symbol market.Symbol, f market.Fact) error {
 		start := ""
 		if !f.Start.IsZero() {
@@ -111,9 +111,6 @@ func (a *app) factPrinter(w *bufio.Writer, day market.Date) (each func(market.Sy
 	}
 	return each, func() error {
 		table.Flush()
-		if err != nil {
-			return err
-		}
 		return table.Error()
 	}
 }
@@ -133,7 +130,7 @@ type printedFact struct {
 
 // factsAsJSON writes the facts as they come: there can be millions.
 func factsAsJSON(w *bufio.Writer, day market.Date) (each func(market.Symbol, market.Fact) error, end func() error) {
-	_, err := fmt.Fprintf(w, `{"as_of":%q,"facts":[`, day)
+	_, _ = fmt.Fprintf(w, `{"as_of":%q,"facts":[`, day)
 	first := true
 	each = func(symbol market.Symbol, f market.Fact) error {
 		p := printedFact{symbol, f.Concept, f.Unit, nil, f.End, f.Value, f.Filed, f.Accession}
@@ -152,9 +149,6 @@ func factsAsJSON(w *bufio.Writer, day market.Date) (each func(market.Symbol, mar
 		return err
 	}
 	return each, func() error {
-		if err != nil {
-			return err
-		}
 		_, err := w.WriteString("]}\n")
 		return err
 	}

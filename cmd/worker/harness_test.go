@@ -219,4 +219,12 @@ func checkBars(t testing.TB, db store.DB, symbol market.Symbol, last market.Date
 	}
 }
 
+func list(symbols []market.Symbol) string {
+	names := make([]string, len(symbols))
+	for i, s := range symbols {
+		names[i] = string(s)
+	}
+	return strings.Join(names, ",")
+}
+
 func newTestLog() *zap.Logger { return zap.NewNop() }

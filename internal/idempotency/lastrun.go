@@ -49,7 +49,7 @@ func (l *LastRun) Get(ctx context.Context) (at time.Time, known bool, err error)
 		if text == stamp(at) {
 			return at, true, nil
 		}
-		return at, true, l.Set(ctx, at)
+		return at, true, l.set(ctx, at)
 	}
 	if text == "" {
 		return at, true, nil
@@ -61,8 +61,7 @@ func (l *LastRun) Get(ctx context.Context) (at time.Time, known bool, err error)
 	return other, true, nil
 }
 
-// Set writes the key. The ledger must have it.
-func (l *LastRun) Set(ctx context.Context, at time.Time) error {
+func (l *LastRun) set(ctx context.Context, at time.Time) error {
 	if err := l.rdb.Set(ctx, rediskey.AltDataLastRun, stamp(at), 0).Err(); err != nil {
 		return fmt.Errorf("%s: %w: %w", rediskey.AltDataLastRun, ErrRedis, err)
 	}
