@@ -20,6 +20,9 @@ type Series struct {
 	// has it: alpha_vantage, ibkr, simulated.
 	Source string
 	Bars   []Bar
+	// NewBase says that the bars are to be stored although others, which
+	// they do not hold, may then be on another base; see [RebasedError].
+	NewBase bool
 }
 
 // Changes counts what a save did to the stored bars.
