@@ -117,7 +117,7 @@ func TestFigureStorePostgres(t *testing.T) {
 		execSQL(t, admin, `TRUNCATE copied`, `CHECKPOINT`)
 		limit := psql(t, server.URL(), `\copy copied FROM '`+file+`' (FORMAT binary)`)
 
-		execSQL(t, admin, `TRUNCATE ohlcv, ingest_items, ingest_watermarks, ingest_attempts`, `CHECKPOINT`)
+		execSQL(t, admin, `TRUNCATE ohlcv, ingest_items, ingest_watermarks, ingest_attempts, ingest_coverage`, `CHECKPOINT`)
 		took := saveAll(t, db, symbols, market.Changes{Inserted: int(rows)})
 		first, rate = append(first, limit.Seconds()/took.Seconds()), append(rate, rows/took.Seconds()/1000)
 

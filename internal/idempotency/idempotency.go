@@ -55,12 +55,18 @@ func (s *Sets) Fundamentals(week market.Week) *Set {
 	}
 }
 
+// Backfill is the set of the symbols whose history is stored: period history of
+// the job backfill in the ledger. It does not expire.
+func (s *Sets) Backfill() *Set {
+	return &Set{sets: s, job: string(rediskey.Backfill), period: "history", key: rediskey.BackfillCompleted}
+}
+
 // Set is the done-set of one job and period. It is safe for concurrent use.
 type Set struct {
 	sets        *Sets
 	job, period string
 	key         string
-	ttl         time.Duration
+	ttl         time.Duration // 0: it does not expire
 }
 
 // Done returns those of units that the ledger has as done; the others are not
@@ -176,7 +182,11 @@ func (s *Set) members(ctx context.Context, units []market.Symbol) (members []boo
 	var asked *redis.BoolSliceCmd
 	_, err = s.sets.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		// In this order the set cannot expire between the two.
-		p.Expire(ctx, s.key, s.ttl)
+		if s.ttl == 0 {
+			p.Persist(ctx, s.key)
+		} else {
+			p.Expire(ctx, s.key, s.ttl)
+		}
 		asked = p.SMIsMember(ctx, s.key, arguments(units)...)
 		return nil
 	})

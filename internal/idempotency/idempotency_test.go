@@ -398,3 +398,39 @@ func TestSetFollowsTheLedger(t *testing.T) {
 		})
 	})
 }
+
+// The history does not expire, whatever another program has set.
+func TestBackfillHasNoLifetime(t *testing.T) {
+	t.Parallel()
+	const completed = "backfill:completed"
+	f := newFixture(t, testenv.Redis(t), "A", "B")
+	set := idempotency.New(f.rdb, f.l).Backfill()
+	ask := func() {
+		t.Helper()
+		done, err := set.Done(t.Context(), []market.Symbol{"A", "X"})
+		if err != nil || len(done) != 1 || !done["A"] {
+			t.Errorf("done %v, %v", done, err)
+		}
+		members := f.rdb.SMembers(t.Context(), completed).Val()
+		slices.Sort(members)
+		if diff := cmp.Diff([]string{"A", "B"}, members); diff != "" {
+			t.Error(diff)
+		}
+		if ttl := f.rdb.TTL(t.Context(), completed).Val(); ttl != -1 {
+			t.Errorf("it expires in %s", ttl)
+		}
+	}
+	f.do("sadd", completed, "A", "X")
+	f.do("expire", completed, 60)
+	ask()
+	f.do("expire", completed, 60) // all members are there
+	ask()
+	f.do("expire", completed, 60)
+	if err := set.Add(t.Context(), "B"); err != nil {
+		t.Fatal(err)
+	}
+	ask()
+	if want := "backfill history"; !slices.Contains(f.l.asked, want) {
+		t.Errorf("the ledger was asked for %v, not for %q", f.l.asked, want)
+	}
+}

@@ -1,7 +1,7 @@
 -- Brings a done-set up to date.
 --
 -- KEYS[1]  the set
--- ARGV[1]  its lifetime in seconds
+-- ARGV[1]  its lifetime in seconds; 0: it has none
 -- ARGV[2]  1: it shall have no other members than those given
 -- ARGV[3]  how many members to add
 -- ARGV[4...] first the members to add, then those to remove
@@ -19,5 +19,5 @@ end
 local added = tonumber(ARGV[3])
 each('SADD', 4, 3 + added)
 each('SREM', 4 + added, #ARGV)
-redis.call('EXPIRE', key, ARGV[1])
+if ARGV[1] == '0' then redis.call('PERSIST', key) else redis.call('EXPIRE', key, ARGV[1]) end
 return redis.call('SCARD', key)

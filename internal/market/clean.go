@@ -3,6 +3,7 @@ package market
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 )
@@ -73,6 +74,16 @@ type Cleaned struct {
 	// those that an equal bar came before. Each bar counts once, in the
 	// first of them that fits.
 	OutOfWindow, Unfinished, NoSession, Repeats int
+}
+
+// Dropped names what the answer held besides the kept bars, by why.
+func (c Cleaned) Dropped() map[string]int {
+	counts := map[string]int{
+		"out_of_window": c.OutOfWindow, "unfinished": c.Unfinished,
+		"no_session": c.NoSession, "repeated": c.Repeats,
+	}
+	maps.DeleteFunc(counts, func(_ string, n int) bool { return n == 0 })
+	return counts
 }
 
 // Clean makes an answer's bars fit to be stored. bars may be in any order; the

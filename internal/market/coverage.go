@@ -1,6 +1,13 @@
 package market
 
-import "fmt"
+import (
+	"fmt"
+	"math/bits"
+)
+
+// LateSessions is for how many sessions a source may still come to have a bar
+// that it lacks. Of an older session it will have none.
+const LateSessions = 10
 
 // BarCoverage is what the ledger knows of the daily bars of one symbol, day by
 // day.
@@ -11,7 +18,8 @@ type BarCoverage struct {
 	// of a session among them that has no bar, the source has none either.
 	Answered map[string]Days
 	// Lost are the dates of bars that were stored once, and whose rows were
-	// found to be gone; those that were stored again since are still here.
+	// found to be gone; those that were stored again since are still here. An
+	// answer that was given before the row was gone is not among Answered.
 	Lost Days
 }
 
@@ -28,6 +36,18 @@ func (c BarCoverage) AnsweredBy(source string) Days {
 	return all
 }
 
+// Known returns the first day about which anything is known; the zero Date if
+// nothing is.
+func (c BarCoverage) Known() Date {
+	first := c.Stored.First()
+	for _, days := range []Days{c.AnsweredBy(""), c.Lost} {
+		if d := days.First(); !d.IsZero() && (first.IsZero() || d < first) {
+			first = d
+		}
+	}
+	return first
+}
+
 // SessionState says what is known of one session of one symbol. The list is
 // closed.
 type SessionState string
@@ -42,7 +62,8 @@ const (
 	// SessionNoData: a source has answered and has bars before it, but none
 	// of the session.
 	SessionNoData SessionState = "no_data"
-	// SessionLost: its bar was stored, and its row is gone.
+	// SessionLost: its bar was stored, its row is gone, and no source has
+	// answered since.
 	SessionLost SessionState = "lost"
 	// SessionUnasked: no source was asked for it, or none has answered.
 	SessionUnasked SessionState = "unasked"
@@ -58,49 +79,99 @@ type Gap struct {
 
 // State tells the state of a session.
 func (c BarCoverage) State(session Date) SessionState {
-	return c.states(c.AnsweredBy(""), c.Stored.First())(session)
-}
-
-func (c BarCoverage) states(answered Days, listed Date) func(Date) SessionState {
-	return func(session Date) SessionState {
-		switch {
-		case c.Stored.Has(session):
-			return SessionStored
-		case c.Lost.Has(session):
+	listed := c.Stored.First()
+	switch {
+	case c.Stored.Has(session):
+		return SessionStored
+	case !c.AnsweredBy("").Has(session):
+		if c.Lost.Has(session) {
 			return SessionLost
-		case !answered.Has(session):
-			return SessionUnasked
-		case session < listed || listed.IsZero():
-			return SessionNotListed
 		}
-		return SessionNoData
+		return SessionUnasked
+	case session < listed || listed.IsZero():
+		return SessionNotListed
 	}
+	return SessionNoData
 }
 
 // Gaps returns those of sessions that have no bar, in ascending order: sessions
 // that follow each other in the set, in one state, are one gap.
 func (c BarCoverage) Gaps(sessions Days) []Gap {
-	missing := sessions.Minus(c.Stored)
-	if missing.Len() == 0 {
-		return nil
+	var g gaps
+	answered, listed := c.AnsweredBy(""), c.Stored.First()
+	for year, days := range sessions.Years() {
+		stored, lost, asked := c.Stored.Of(year), c.Lost.Of(year), answered.Of(year)
+		start := newYear(year)
+		for w, all := range days {
+			if all&^stored[w] == 0 { // as nearly everywhere
+				g.open = g.open && all == 0
+				continue
+			}
+			first := start + Date(64*w)
+			g.add(first, all, split(stored[w], lost[w], asked[w], before(listed, first)))
+		}
 	}
-	state := c.states(c.AnsweredBy(""), c.Stored.First())
-	var gaps []Gap
-	last := Date(0)
-	for session := range sessions.And(DaysIn(missing.Hull())).All() {
-		if !missing.Has(session) {
-			last = session
+	return g.found
+}
+
+// before returns a word whose bits of the days before listed are set, from
+// first on; all of them if there is no such day.
+func before(listed, first Date) uint64 {
+	if listed.IsZero() {
+		return ^uint64(0)
+	}
+	return ones(0, int(listed-first)-1)
+}
+
+// states are 64 days in each state, in the order of stateNames.
+type states [5]uint64
+
+func stateNames() [5]SessionState {
+	return [...]SessionState{SessionStored, SessionLost, SessionUnasked, SessionNotListed, SessionNoData}
+}
+
+// split puts each day into its state, as State does.
+func split(stored, lost, answered, before uint64) states {
+	missing, unknown := answered&^stored, ^(stored | answered)
+	return states{stored, unknown & lost, unknown &^ lost, missing & before, missing &^ before}
+}
+
+// gaps finds gaps, 64 days at a time.
+type gaps struct {
+	found []Gap
+	open  bool // the last session is in the last gap
+}
+
+// add goes on with the sessions of the 64 days from first on.
+func (g *gaps) add(first Date, sessions uint64, in states) {
+	for rest := sessions; rest != 0; {
+		state := 0
+		for in[state]&rest&-rest == 0 {
+			state++
+		}
+		others := rest &^ in[state]
+		run := rest & (others&-others - 1) // up to the first of another state
+		rest &^= run
+		if state == 0 {
+			g.open = false
 			continue
 		}
-		s, n := state(session), len(gaps)
-		if n > 0 && gaps[n-1].State == s && gaps[n-1].Range.To == last {
-			gaps[n-1].Range.To, gaps[n-1].Sessions = session, gaps[n-1].Sessions+1
-		} else {
-			gaps = append(gaps, Gap{Range: Range{From: session, To: session}, State: s, Sessions: 1})
-		}
-		last = session
+		g.extend(Gap{
+			Range: Range{From: first + Date(bits.TrailingZeros64(run)), To: first + Date(bits.Len64(run)-1)},
+			State: stateNames()[state], Sessions: bits.OnesCount64(run),
+		})
 	}
-	return gaps
+}
+
+// extend adds a gap, to the last one if no session lies between them.
+func (g *gaps) extend(next Gap) {
+	if n := len(g.found); g.open && g.found[n-1].State == next.State {
+		g.found[n-1].Range.To = next.Range.To
+		g.found[n-1].Sessions += next.Sessions
+	} else {
+		g.found = append(g.found, next)
+	}
+	g.open = true
 }
 
 // SessionDays returns the sessions between two dates, both included, as a set.
@@ -139,3 +210,24 @@ func (e *RebasedError) Error() string {
 
 // Outcome returns the outcome class that the error puts a symbol in.
 func (e *RebasedError) Outcome() string { return "bad_payload" }
+
+// HeldBy reports whether the whole history of the source, which is from the
+// first date of r to the last, holds all stored bars that can be in it: those of
+// sessions through the newest one that is final.
+//
+// The error is an [*UnknownYearError].
+func (e *RebasedError) HeldBy(r Range, through Date, cal *Calendar) (bool, error) {
+	known := cal.Known()
+	for _, out := range []Range{
+		{From: max(e.Stored.From, known.From), To: min(r.From-1, e.Stored.To)},
+		{From: max(r.To+1, e.Stored.From), To: min(e.Stored.To, through)},
+	} {
+		if out.To < out.From {
+			continue
+		}
+		if sessions, err := cal.Sessions(out.From, out.To); err != nil || len(sessions) > 0 {
+			return false, err
+		}
+	}
+	return true, nil
+}

@@ -87,8 +87,8 @@ func (d *Days) year(year int) *YearDays {
 	return &d.years[year-d.first]
 }
 
-// of returns the words of a year; none are set outside the years held.
-func (d Days) of(year int) YearDays {
+// Of returns the days of a year.
+func (d Days) Of(year int) YearDays {
 	if i := year - d.first; i >= 0 && i < len(d.years) {
 		return d.years[i]
 	}
@@ -98,7 +98,7 @@ func (d Days) of(year int) YearDays {
 // Has reports whether date is in the set.
 func (d Days) Has(date Date) bool {
 	year, day := place(date)
-	return d.of(year)[day/64]&(1<<(day%64)) != 0
+	return d.Of(year)[day/64]&(1<<(day%64)) != 0
 }
 
 // Union returns the dates that are in d or in o.
@@ -117,7 +117,7 @@ func (d Days) Union(o Days) Days {
 func (d Days) Minus(o Days) Days {
 	m := Days{first: d.first, years: make([]YearDays, len(d.years))}
 	for i, words := range d.years {
-		other := o.of(d.first + i)
+		other := o.Of(d.first + i)
 		for w := range words {
 			m.years[i][w] = words[w] &^ other[w]
 		}
@@ -129,7 +129,7 @@ func (d Days) Minus(o Days) Days {
 func (d Days) And(o Days) Days {
 	m := Days{first: d.first, years: make([]YearDays, len(d.years))}
 	for i, words := range d.years {
-		other := o.of(d.first + i)
+		other := o.Of(d.first + i)
 		for w := range words {
 			m.years[i][w] = words[w] & other[w]
 		}

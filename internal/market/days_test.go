@@ -72,10 +72,12 @@ func TestGapsNameTheStateOfEachSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	var c market.BarCoverage
-	c.Answered = map[string]market.Days{"alpha_vantage": market.DaysIn(market.Range{From: date(3), To: date(12)})}
+	c.Answered = map[string]market.Days{"alpha_vantage": market.DaysIn(market.Range{From: date(3), To: date(12)}).
+		Minus(market.DaysIn(market.Range{From: date(11), To: date(11)}))}
 	for _, day := range []int{5, 6, 9, 12, 17} {
 		c.Stored.Add(date(day))
 	}
+	c.Lost.Add(date(10)) // and answered for again since
 	c.Lost.Add(date(11))
 	c.Lost.Add(date(12)) // and stored again since
 	want := []market.Gap{
@@ -92,7 +94,39 @@ func TestGapsNameTheStateOfEachSession(t *testing.T) {
 	if got := c.State(date(12)); got != market.SessionStored {
 		t.Errorf("a bar that is stored again is %s", got)
 	}
-	if c.AnsweredBy("ibkr").Len() != 0 || c.AnsweredBy("").Len() != 10 {
+	if c.AnsweredBy("ibkr").Len() != 0 || c.AnsweredBy("").Len() != 9 {
 		t.Error("answers of one source count for another")
 	}
+}
+
+// Gaps are the sessions that State says have no bar, taken together.
+func TestGapsAreTheStatesInARow(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		draw := func(name string) (days market.Days) {
+			for range rapid.IntRange(0, 5).Draw(t, name) {
+				from := market.Date(rapid.IntRange(739500, 739700).Draw(t, "from"))
+				days.AddRange(market.Range{From: from, To: from + market.Date(rapid.IntRange(0, 80).Draw(t, "length"))})
+			}
+			return days.Minus(market.DaysIn(market.Range{From: 739560, To: 739560 + market.Date(rapid.IntRange(-1, 70).Draw(t, "hole"))}))
+		}
+		c := market.BarCoverage{Stored: draw("stored"), Lost: draw("lost"), Answered: map[string]market.Days{"a": draw("a"), "b": draw("b")}}
+		sessions := draw("sessions")
+		var want []market.Gap
+		last := market.SessionStored
+		for session := range sessions.All() {
+			switch state := c.State(session); {
+			case state == market.SessionStored:
+			case state == last:
+				gap := &want[len(want)-1]
+				gap.Range.To, gap.Sessions = session, gap.Sessions+1
+			default:
+				want = append(want, market.Gap{Range: market.Range{From: session, To: session}, State: state, Sessions: 1})
+			}
+			last = c.State(session)
+		}
+		if diff := cmp.Diff(want, c.Gaps(sessions)); diff != "" {
+			t.Fatal(diff)
+		}
+	})
 }

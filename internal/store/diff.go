@@ -8,6 +8,12 @@ import (
 	"github.com/alpha-oracle/worker/internal/market"
 )
 
+// Fields of corrections that tell of another base.
+const (
+	closeField    = "close"
+	adjCloseField = "adjusted_close"
+)
+
 // Diff is the difference between the stored bars of a symbol and the ones
 // that came in: all that a save has to write.
 type Diff struct {
@@ -15,6 +21,9 @@ type Diff struct {
 	// values differ, as they are to be stored.
 	New, Changed []market.Bar
 	Unchanged    int
+	// Leading is the number of those in Changed that are before the first
+	// unchanged one.
+	Leading int
 	// Corrections holds one entry for each value that differs, in ascending
 	// order of the dates. Symbol, Source and At are left to the store.
 	Corrections []Correction
@@ -61,12 +70,15 @@ func (d *Diff) compare(old, bar market.Bar) {
 		return
 	}
 	d.Changed = append(d.Changed, bar)
+	if d.Unchanged == 0 {
+		d.Leading++
+	}
 	d.correct(bar.Date, "open", old.Open, bar.Open, true)
 	d.correct(bar.Date, "high", old.High, bar.High, true)
 	d.correct(bar.Date, "low", old.Low, bar.Low, true)
-	d.correct(bar.Date, "close", old.Close, bar.Close, true)
+	d.correct(bar.Date, closeField, old.Close, bar.Close, true)
 	d.correct(bar.Date, "volume", float64(old.Volume), float64(bar.Volume), true)
-	d.correct(bar.Date, "adjusted_close", old.AdjClose, bar.AdjClose, old.HasAdjClose == bar.HasAdjClose)
+	d.correct(bar.Date, adjCloseField, old.AdjClose, bar.AdjClose, old.HasAdjClose == bar.HasAdjClose)
 }
 
 // correct notes a value that differs. hadOld is false where the stored value
@@ -75,6 +87,75 @@ func (d *Diff) correct(date market.Date, field string, was, is float64, hadOld b
 	if was != is || !hadOld {
 		d.Corrections = append(d.Corrections, Correction{Date: date, Field: field, Old: was, New: is, HadOld: hadOld})
 	}
+}
+
+// Rebased reports whether the series is on another base than what is stored, as
+// after a split. Of the compared bars, which are those of dates that are stored,
+// the changed ones have a close that differs by more than a tick, or both an
+// adjusted close and it does: 0.01, or 0.0001 where the stored close is below 1.
+// Rebased are two bars and more if all of them have changed, and five changed
+// ones if they are half of them, or the oldest of them. ratio is the new close through the old one, or
+// the adjusted one where the close has not changed, of the oldest of those.
+func (d Diff) Rebased() (changed, compared int, ratio float64, rebased bool) {
+	compared = len(d.Changed) + d.Unchanged
+	rest, oldest := d.Corrections, 0
+	for i, bar := range d.Changed {
+		n := 0
+		for n < len(rest) && rest[n].Date == bar.Date {
+			n++
+		}
+		by, moved := moved(bar, rest[:n])
+		rest = rest[n:]
+		if !moved {
+			continue
+		}
+		if changed == 0 {
+			ratio = by
+		}
+		changed++
+		if i < d.Leading && changed == i+1 {
+			oldest++
+		}
+	}
+	rebased = changed >= 5 && 2*changed >= compared || changed == compared && compared >= 2 || oldest >= 5
+	return changed, compared, ratio, rebased
+}
+
+// CheckBase refuses a rebased series by a [*market.RebasedError] unless it has
+// all that is stored of the symbol, which is from the first day of stored to its
+// last, or says itself that it is to be stored.
+func CheckBase(series market.Series, d Diff, stored market.Range) error {
+	changed, compared, ratio, rebased := d.Rebased()
+	if all := Extent(series); !rebased || series.NewBase || all.Contains(stored.From) && all.Contains(stored.To) {
+		return nil
+	}
+	return &market.RebasedError{Symbol: series.Symbol, Changed: changed, Compared: compared, Ratio: ratio, Stored: stored}
+}
+
+// moved tells by what factor a bar's close or adjusted close has changed, if it
+// has by more than a tick.
+func moved(bar market.Bar, corrections []Correction) (ratio float64, moved bool) {
+	tick := 0.01
+	if old := oldClose(bar, corrections); old < 1 {
+		tick = 0.0001
+	}
+	tick *= 1 + 1e-6 // two prices a tick apart are not exactly so in binary
+
+	for _, c := range corrections { // the close comes before the adjusted one
+		if (c.Field == closeField || c.Field == adjCloseField && c.HadOld) && math.Abs(c.New-c.Old) > tick {
+			return c.New / c.Old, true
+		}
+	}
+	return 0, false
+}
+
+func oldClose(bar market.Bar, corrections []Correction) float64 {
+	for _, c := range corrections {
+		if c.Field == closeField {
+			return c.Old
+		}
+	}
+	return bar.Close
 }
 
 // LastDate is 9999-12-31, the last date of four digits and the last that a store

@@ -47,19 +47,19 @@ func TestCompare(t *testing.T) {
 		"stored bars outside":        {[]market.Bar{bar(day-1, 1, 1), old, bar(day+1, 1, 1)}, []market.Bar{old}, store.Diff{Unchanged: 1}},
 		"before, between and behind": {[]market.Bar{bar(day, 1, 1), bar(day+2, 1, 1)}, []market.Bar{bar(day-1, 2, 1), bar(day+1, 2, 1), bar(day+3, 2, 1)}, store.Diff{New: []market.Bar{bar(day-1, 2, 1), bar(day+1, 2, 1), bar(day+3, 2, 1)}}},
 		"corrected": {[]market.Bar{old}, []market.Bar{higher}, store.Diff{
-			Changed:     []market.Bar{higher},
+			Changed: []market.Bar{higher}, Leading: 1,
 			Corrections: []store.Correction{{Date: day, Field: "high", Old: 11, New: 12, HadOld: true}},
 		}},
 		"adjusted close arrives": {[]market.Bar{bare}, []market.Bar{adjusted(bare, 0)}, store.Diff{
-			Changed:     []market.Bar{adjusted(bare, 0)},
+			Changed: []market.Bar{adjusted(bare, 0)}, Leading: 1,
 			Corrections: []store.Correction{{Date: day, Field: "adjusted_close", New: 0}},
 		}},
 		"volume arrives": {[]market.Bar{zeroVolume}, []market.Bar{old}, store.Diff{
-			Changed:     []market.Bar{old},
+			Changed: []market.Bar{old}, Leading: 1,
 			Corrections: []store.Correction{{Date: day, Field: "volume", Old: 0, New: 500, HadOld: true}},
 		}},
 		"poorer answer with new prices": {[]market.Bar{old}, []market.Bar{poorer}, store.Diff{
-			Changed: []market.Bar{adjusted(bar(day, 11, 500), 9)},
+			Changed: []market.Bar{adjusted(bar(day, 11, 500), 9)}, Leading: 1,
 			Corrections: []store.Correction{
 				{Date: day, Field: "open", Old: 10, New: 11, HadOld: true},
 				{Date: day, Field: "high", Old: 11, New: 12, HadOld: true},

@@ -80,6 +80,38 @@ type DB interface {
 	// never asked for is absent.
 	Coverage(ctx context.Context, job string) (map[market.Symbol]market.Coverage, error)
 
+	// BarCoverage returns what is known of the bars of symbols, day by day, as
+	// SaveBars, SaveHistory and ReconcileBars have left it; no symbols means all
+	// that it knows. A symbol of which nothing is known is absent. It holds the
+	// years from that of from on, all of them with the zero Date, and of the
+	// stored days the first year too, so that a session before the first bar of
+	// all is told from one that has none.
+	BarCoverage(ctx context.Context, from market.Date, symbols ...market.Symbol) (map[market.Symbol]market.BarCoverage, error)
+	// ReconcileBars compares the stored days of BarCoverage with the rows of
+	// window, whose ends are open where they are zero; no symbols means all. A
+	// row without its day, as another program writes it, is found: the day
+	// becomes a stored one and, if no source has answered for it, one that the
+	// row's source has. A stored day without its row is lost: it becomes a lost
+	// day, for which no source has answered. Nothing else is written. A row that a save stores meanwhile is never
+	// taken for lost. Rows at another time than midnight UTC are no bars.
+	// After an error some of the symbols may be done, and it can be repeated.
+	ReconcileBars(ctx context.Context, window market.Range, symbols ...market.Symbol) (found, lost int, err error)
+	// ForgetHistory lets the history of symbols count as never asked for: it
+	// takes them out of the done units of HistoryKind of BackfillJob, and all
+	// of their answered days out of BarCoverage; no symbols means all. It
+	// touches no bar and no stored day.
+	ForgetHistory(ctx context.Context, symbols ...market.Symbol) error
+
+	// Universe returns the members of a list of symbols in ascending order,
+	// and when one was last added or removed, in UTC; none and the zero Time
+	// of a list that was never saved.
+	Universe(ctx context.Context, name string) (symbols []market.Symbol, at time.Time, err error)
+	// SaveUniverse makes symbols, in any order, the members of a list and
+	// returns in ascending order who was not one before and who is none any
+	// longer. Those stay in the table, with the time. No symbols at all are
+	// refused, and so is one without a name.
+	SaveUniverse(ctx context.Context, name string, symbols []market.Symbol) (added, removed []market.Symbol, err error)
+
 	// RecordCall writes down one call to provider before it is made. With
 	// limit > 0 it does so only while fewer than limit calls were written
 	// down at or after since and no SpendDay is in force, and reports
@@ -94,6 +126,9 @@ type DB interface {
 	SpentUntil(ctx context.Context, provider string) (time.Time, error)
 	// CallsSince counts the calls to provider at or after since.
 	CallsSince(ctx context.Context, provider string, since time.Time) (int, error)
+	// CallsBetween counts the calls to provider at or after from and before
+	// until.
+	CallsBetween(ctx context.Context, provider string, from, until time.Time) (int, error)
 
 	// Bars returns the stored bars of a symbol in ascending order. Source
 	// is that of the newest bar.
@@ -163,10 +198,32 @@ type Run interface {
 	// already stored is not overwritten by an absent adjusted close or by
 	// a volume of zero.
 	//
+	// In the same transaction the dates of the bars become stored days of
+	// BarCoverage, and all days from the first bar to the last are answered by
+	// series.Source, with the zero session too. Bars that differ in nothing, of
+	// a unit that is done, may be left out: their days were saved with it.
+	//
+	// Bars that would leave the symbol on two bases are refused by a
+	// [*market.RebasedError], and nothing is stored: if many of those that are
+	// stored have other prices now, see [Diff.Rebased], and others are stored
+	// before the first bar of the series or after its last. With series.NewBase
+	// they are stored all the same.
+	//
 	// It retries what a retry can heal (lost connection, deadlock,
 	// serialization failure, a commit whose reply was lost) until ctx ends
 	// or the store has been gone for its patience.
 	SaveBars(ctx context.Context, series market.Series, session market.Date) (market.Changes, error)
+	// SaveHistory is SaveBars for an answer that says what there is of a range
+	// of history: all days of answered become answered days by series.Source,
+	// whether there are bars or not, and the dates of the bars, which may lie
+	// outside of it, stored ones. The period of its attempt is answered, as
+	// [market.Range.String] has it. With done the symbol is done too, as a unit
+	// of HistoryKind. No watermark moves.
+	//
+	// With the zero answered only the bars are written, their corrections and
+	// their stored days: no attempt, and what is answered stays; done is then
+	// refused. See [CheckHistory].
+	SaveHistory(ctx context.Context, series market.Series, answered market.Range, done bool) (market.Changes, error)
 	// SaveFacts compares facts with what is stored of symbol and writes the
 	// new versions, and for each version of the same figure the day on which
 	// it was superseded, with the item, the watermark through and an attempt,

@@ -89,10 +89,11 @@ func scanBar(rows pgx.Rows) (market.Bar, bool, error) {
 	return bar, at.Equal(bar.Date.Time()), nil
 }
 
-// barRows is what a SaveBars brings.
+// barRows is what a SaveBars or a SaveHistory brings.
 type barRows struct {
-	series market.Series
-	diff   store.Diff
+	series   market.Series
+	answered market.Range // the zero Range if it answers for nothing
+	diff     store.Diff
 }
 
 func (r *barRows) queueBegin(batch *pgx.Batch) { batch.Queue(beginSnapshotSQL) }
@@ -100,6 +101,9 @@ func (r *barRows) queueBegin(batch *pgx.Batch) { batch.Queue(beginSnapshotSQL) }
 // queueCompare reads what is stored in the range of the series.
 func (r *barRows) queueCompare(batch *pgx.Batch) {
 	bars := r.series.Bars
+	if len(bars) == 0 {
+		return
+	}
 	from, to := bars[0].Date.Time(), bars[len(bars)-1].Date.Time()
 	batch.Queue(barsSQL, string(r.series.Symbol), from, to).Query(func(rows pgx.Rows) error {
 		stored, err := collectBars(rows, len(bars))
@@ -113,12 +117,15 @@ func (r *barRows) changes() market.Changes { return r.diff.Changes() }
 func (r *barRows) source() string { return r.series.Source }
 
 func (r *barRows) write(ctx context.Context, conn *pgx.Conn, run int64) error {
+	if r.diff.Changes().Written() == 0 {
+		return nil
+	}
 	if len(r.diff.New) == len(r.series.Bars) {
 		_, err := conn.CopyFrom(ctx, pgx.Identifier{"ohlcv"}, copyColumns(), copyRows(r.series))
 		return err
 	}
-	if r.diff.Changes().Written() == 0 {
-		return nil
+	if err := r.checkBase(ctx, conn); err != nil {
+		return err
 	}
 	batch := &pgx.Batch{}
 	queueUpsert(batch, r.series, r.diff)

@@ -166,6 +166,9 @@ func TestLostCommit(t *testing.T) {
 			"bars": {func(run store.Run) (market.Changes, error) {
 				return run.SaveBars(t.Context(), series("AAPL", 200), day)
 			}, market.Changes{Inserted: 200}, "[200 0 0 0 0 0"},
+			"history": {func(run store.Run) (market.Changes, error) {
+				return run.SaveHistory(t.Context(), series("AAPL", 200), market.Range{From: day - 999, To: day}, true)
+			}, market.Changes{Inserted: 200}, "[200 0 0 0 0 0"},
 			"facts": {func(run store.Run) (market.Changes, error) {
 				return run.SaveFacts(t.Context(), "AAPL", facts(200), day)
 			}, market.Changes{Inserted: 200}, "[0 200 0 0 0 0"},
@@ -233,6 +236,28 @@ func TestLostCommitOfBarsAlone(t *testing.T) {
 			_ = db.Close()
 		})
 	}
+}
+
+// TestLostCommitOfDaysAlone does it where the bars are there already, and only
+// what is known of their days is not.
+func TestLostCommitOfDaysAlone(t *testing.T) {
+	t.Parallel()
+	direct := testenv.Postgres(t)
+	p := newProxy(t, direct)
+	migrated(t, direct, postgres.Options{})
+	db := open(t, p.url+"&default_query_exec_mode=simple_protocol", postgres.Options{})
+	run := begin(t, db, period)
+	save(t, run, series("AAPL", 200))
+	query(t, direct, `DELETE FROM ingest_coverage`)
+	act := func([]byte, *link) {} // it never arrives
+	p.next.Store(&act)
+	changes, err := run.SaveBars(t.Context(), series("AAPL", 200), 0)
+	if err != nil || p.next.Load() != nil {
+		t.Fatalf("saved: %v, the proxy saw the COMMIT: %t", err, p.next.Load() == nil)
+	}
+	equal(t, "changes", market.Changes{Unchanged: 200}, changes)
+	wantStoredDays(t, db, "AAPL", 200, 0)
+	_ = db.Close()
 }
 
 // TestLostCommitIsLookedFor loses the reply to a COMMIT when there is no time

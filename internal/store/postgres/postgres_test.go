@@ -156,15 +156,30 @@ func TestReloadTouchesNoRow(t *testing.T) {
 	save(t, run, s)
 	ledger := `
 		SELECT xmin, xmax, ctid FROM ingest_items UNION ALL SELECT xmin, xmax, ctid FROM ingest_watermarks`
-	before, items := query(t, url, fingerprint), query(t, url, ledger)
+	const coverage = `SELECT xmin, xmax, ctid FROM ingest_coverage`
+	before, items, days := query(t, url, fingerprint), query(t, url, ledger), query(t, url, coverage)
 
 	equal(t, "reload", market.Changes{Unchanged: 300}, save(t, run, s))
 	equal(t, "item and watermark after a reload", items, query(t, url, ledger))
 	equal(t, "reload in another period", market.Changes{Unchanged: 300}, save(t, begin(t, db, "2026-03-13"), s))
+	for _, answered := range []market.Range{{}, store.Extent(s)} {
+		if _, err := run.SaveHistory(t.Context(), s, answered, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := run.SaveBars(t.Context(), s, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := db.ReconcileBars(t.Context(), market.Range{}); err != nil {
+		t.Fatal(err)
+	}
 	equal(t, "rows after the reloads", before, query(t, url, fingerprint))
+	equal(t, "days after the reloads", days, query(t, url, coverage))
+	equal(t, "rows of days", 4, len(days))
 
 	s.Bars[100].Close++
 	equal(t, "correction", market.Changes{Updated: 1, Unchanged: 299}, save(t, run, s))
+	equal(t, "days after the correction", days, query(t, url, coverage))
 	equal(t, "rows that a correction of one touches", []string{"[1]"}, query(t, url, `
 		SELECT count(*) FROM ohlcv WHERE xmin <> (SELECT xmin FROM ohlcv ORDER BY timestamp LIMIT 1)`))
 }
@@ -199,7 +214,8 @@ func TestOtherRowsAreNoBars(t *testing.T) {
 // statements.
 func TestTextProtocol(t *testing.T) {
 	t.Parallel()
-	db := migrated(t, testenv.Postgres(t)+"&default_query_exec_mode=simple_protocol", postgres.Options{})
+	url := testenv.Postgres(t)
+	db := migrated(t, url+"&default_query_exec_mode=simple_protocol", postgres.Options{})
 	run := begin(t, db, period)
 	s := series("AAPL", 20)
 	s.Bars[3].HasAdjClose, s.Bars[3].AdjClose = false, 0
@@ -246,6 +262,19 @@ func TestTextProtocol(t *testing.T) {
 	}
 	if err := run.SaveLastRun(t.Context(), day.Time(), []market.Symbol{"AAPL"}); err != nil {
 		t.Error(err)
+	}
+	wantStoredDays(t, db, "AAPL", 20, 0)
+	wantReconciled(t, db, 0, 0)
+	query(t, url, `UPDATE ohlcv SET timestamp = timestamp - interval '1000 days' WHERE timestamp = '2026-03-12 00:00:00+00'`)
+	wantReconciled(t, db, 1, 1)
+	for range 2 {
+		if _, _, err := db.SaveUniverse(t.Context(), "sp500", []market.Symbol{"MSFT", "AAPL"}); err != nil {
+			t.Error(err)
+		}
+	}
+	members, _, err := db.Universe(t.Context(), "sp500")
+	if err != nil || len(members) != 2 {
+		t.Error(members, err)
 	}
 }
 
@@ -318,6 +347,98 @@ func TestAnotherWriterChangesARow(t *testing.T) {
 		t.Fatal(err)
 	}
 	equal(t, "corrections", []string{"[open 55 60]"}, query(t, url, `SELECT field, old_value, new_value FROM ingest_corrections`))
+}
+
+// TestReconcileInTheMidstOfASave lets a reconciliation find a row gone that a
+// save, which began before, is about to store again.
+func TestReconcileInTheMidstOfASave(t *testing.T) {
+	t.Parallel()
+	url := testenv.Postgres(t)
+	db := migrated(t, url, postgres.Options{})
+	run := begin(t, db, period)
+	s := series("AAPL", 5)
+	save(t, run, s)
+	query(t, url, `DELETE FROM ohlcv WHERE timestamp = '2026-03-12 00:00:00+00'`)
+	tx, err := connect(t, url).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The save waits for this row between its comparison and its commit.
+	if _, err := tx.Exec(t.Context(), `INSERT INTO ohlcv VALUES ('AAPL', '2026-03-12 00:00:00+00', 1, 2, 0.5, 1, 10, NULL, '')`); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := run.SaveBars(t.Context(), s, day)
+		done <- err
+	}()
+	eventually(t, "the save waits", func() bool { return query(t, url, waiting)[0] == "[1]" })
+	wantReconciled(t, db, 0, 1)
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	wantStoredDays(t, db, "AAPL", 5, 1) // it was lost for a while
+	wantReconciled(t, db, 0, 0)
+}
+
+// TestSaveInTheMidstOfAReconciliation lets a save store a row, after it was found
+// gone and before that is written down.
+func TestSaveInTheMidstOfAReconciliation(t *testing.T) {
+	t.Parallel()
+	url := testenv.Postgres(t)
+	db := migrated(t, url, postgres.Options{})
+	run := begin(t, db, period)
+	s := series("AAPL", 5)
+	save(t, run, s)
+	query(t, url, `DELETE FROM ohlcv WHERE timestamp = '2026-03-12 00:00:00+00'`)
+	tx, err := connect(t, url).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The save waits with its last statement, when its days are written.
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE ingest_attempts IN SHARE ROW EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	saved, reconciled := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := run.SaveBars(t.Context(), s, day)
+		saved <- err
+	}()
+	eventually(t, "the save waits", func() bool { return query(t, url, waiting)[0] == "[1]" })
+	go func() {
+		_, lost, err := db.ReconcileBars(t.Context(), market.Range{})
+		if lost != 0 {
+			err = fmt.Errorf("%d days are lost", lost)
+		}
+		reconciled <- err
+	}()
+	eventually(t, "the reconciliation waits for the save", func() bool { return query(t, url, waiting)[0] == "[2]" })
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(<-saved, <-reconciled); err != nil {
+		t.Fatal(err)
+	}
+	wantStoredDays(t, db, "AAPL", 5, 0)
+}
+
+func wantReconciled(t testing.TB, db *postgres.DB, found, lost int) {
+	t.Helper()
+	f, l, err := db.ReconcileBars(t.Context(), market.Range{})
+	if err != nil || f != found || l != lost {
+		t.Errorf("found %d and lost %d, %v, want %d and %d", f, l, err, found, lost)
+	}
+}
+
+func wantStoredDays(t testing.TB, db *postgres.DB, symbol market.Symbol, stored, lost int) {
+	t.Helper()
+	all, err := db.BarCoverage(t.Context(), 0, symbol)
+	if err != nil || all[symbol].Stored.Len() != stored || all[symbol].Lost.Len() != lost {
+		t.Errorf("%d days are stored and %d lost, %v, want %d and %d", all[symbol].Stored.Len(), all[symbol].Lost.Len(), err, stored, lost)
+	}
 }
 
 // waiting counts the sessions of this database that wait for a lock.

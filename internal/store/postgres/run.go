@@ -49,7 +49,18 @@ func (r *run) ID() int64 { return r.claim.run }
 
 // SaveBars implements [store.Run].
 func (r *run) SaveBars(ctx context.Context, series market.Series, session market.Date) (market.Changes, error) {
-	return r.save(ctx, "bars", store.Check(series), &saving{unit: series.Symbol, through: session, rows: &barRows{series: series}})
+	bars := &barRows{series: series, answered: store.Extent(series)}
+	return r.save(ctx, "bars", store.Check(series), &saving{unit: series.Symbol, through: session, rows: bars, bars: bars})
+}
+
+// SaveHistory implements [store.Run].
+func (r *run) SaveHistory(ctx context.Context, series market.Series, answered market.Range, done bool) (market.Changes, error) {
+	bars := &barRows{series: series, answered: answered}
+	s := &saving{unit: series.Symbol, rows: bars, bars: bars}
+	if answered != (market.Range{}) {
+		s.kind, s.asked, s.noItem = store.HistoryKind, answered.String(), !done
+	}
+	return r.save(ctx, "history", store.CheckHistory(series, answered, done), s)
 }
 
 // SaveFacts implements [store.Run].
@@ -104,9 +115,12 @@ type rows interface {
 type saving struct {
 	*run
 	kind    string // the period of the item and the attempt; "" is the run's
+	asked   string // the period of the attempt; "" is that of the item
+	noItem  bool   // the unit is not done by this
 	unit    market.Symbol
 	through market.Date // what the watermark is raised to; a kind has none
 	rows    rows        // nil for an attempt alone
+	bars    *barRows    // the rows, if they are bars
 
 	// token is the id of the attempt row. It is drawn once, so after a lost
 	// reply to COMMIT it tells whether that COMMIT was carried out, and one
@@ -146,10 +160,13 @@ func (s *saving) untilStored(ctx context.Context, once func(context.Context, *pg
 // without a session have no attempt that tells, but they tell themselves.
 func (s *saving) stored(ctx context.Context) (stored bool, err error) {
 	if s.rows != nil && !s.hasLedger() {
-		batch := &pgx.Batch{}
+		batch, known := &pgx.Batch{}, true
 		s.rows.queueCompare(batch)
+		if s.bars != nil {
+			s.bars.queueKnown(batch, &known)
+		}
 		err := s.db.pool.SendBatch(ctx, batch).Close()
-		return err == nil && s.rows.changes().Written() == 0, err
+		return err == nil && known && s.rows.changes().Written() == 0, err
 	}
 	err = s.db.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM ingest_attempts WHERE id = $1)`, s.token).Scan(&stored)
 	return stored, err
@@ -259,7 +276,14 @@ func date(d market.Date) *time.Time {
 // when nothing was written: an identical reload adds its attempt and no more,
 // and does not wait for the disk to hold it, as a crash of the server loses
 // nothing but that one line of history.
+//
+// A history may answer for more days than one that is done, so its days are
+// always looked up.
 func (s *saving) queueLedger(batch *pgx.Batch, written int) {
+	known := s.hasLedger() && s.done && written == 0
+	if s.bars != nil && (!known || s.asked != "") {
+		s.bars.queueDays(batch)
+	}
 	if !s.hasLedger() {
 		return
 	}
@@ -267,17 +291,15 @@ func (s *saving) queueLedger(batch *pgx.Batch, written int) {
 	if written > 0 {
 		outcome = store.Stored
 	}
-	if !s.done || written > 0 {
+	switch {
+	case !known && !s.noItem:
 		s.queueItem(batch, outcome, written, s.rows.source())
 		s.queueWatermark(batch)
-	} else {
+	case s.asked == "":
 		batch.Queue(`SET LOCAL synchronous_commit = off`)
 	}
 	s.queueAttempt(batch, outcome, "", written)
 }
-
-// ledgerPeriod is what stands in the column period of items and attempts.
-func (s *saving) ledgerPeriod() string { return cmp.Or(s.kind, s.period) }
 
 const itemSQL = `
 	INSERT INTO ingest_items (job, period, unit, run_id, outcome, rows, source)
@@ -287,7 +309,7 @@ const itemSQL = `
 	WHERE EXCLUDED.outcome = 'stored'`
 
 func (s *saving) queueItem(batch *pgx.Batch, outcome string, rows int, source string) {
-	batch.Queue(itemSQL, s.job, s.ledgerPeriod(), string(s.unit), s.ID(), outcome, rows, source)
+	batch.Queue(itemSQL, s.job, cmp.Or(s.kind, s.period), string(s.unit), s.ID(), outcome, rows, source)
 }
 
 const watermarkSQL = `
@@ -309,7 +331,7 @@ const attemptSQL = `
 	VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
 
 func (s *saving) queueAttempt(batch *pgx.Batch, outcome, message string, rows int) {
-	batch.Queue(attemptSQL, s.token, s.ID(), s.job, s.ledgerPeriod(), string(s.unit), outcome, message, rows)
+	batch.Queue(attemptSQL, s.token, s.ID(), s.job, cmp.Or(s.asked, s.kind, s.period), string(s.unit), outcome, message, rows)
 }
 
 // commit sends the last statements and COMMIT together. It goes on when ctx

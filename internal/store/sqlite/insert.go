@@ -14,6 +14,8 @@ type insertion struct {
 	// head is the statement up to VALUES, row the parameters of one row:
 	// those of first by their numbers, the others as "?".
 	head, row string
+	// tail follows the rows.
+	tail string
 	// first are the values that all rows share.
 	first []any
 	// args appends the values of a row.
@@ -34,7 +36,7 @@ func (s insertion) chunks(ctx context.Context, tx *sql.Tx, from, to, size int) e
 	if from == to {
 		return nil
 	}
-	stmt, err := tx.PrepareContext(ctx, s.head+strings.Repeat(s.row+",", size-1)+s.row)
+	stmt, err := tx.PrepareContext(ctx, s.head+strings.Repeat(s.row+",", size-1)+s.row+s.tail)
 	if err != nil {
 		return err
 	}

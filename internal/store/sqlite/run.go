@@ -104,8 +104,24 @@ func (r *run) ID() int64 { return r.id }
 func (r *run) SaveBars(ctx context.Context, series market.Series, session market.Date) (market.Changes, error) {
 	return r.save(ctx, store.Check(series), saving{
 		what: "bars", unit: series.Symbol, through: session, source: series.Source,
-		rows: func(ctx context.Context, tx *sql.Tx) (market.Changes, error) { return r.saveBars(ctx, tx, series) },
+		rows: func(ctx context.Context, tx *sql.Tx) (market.Changes, error) {
+			return r.saveBars(ctx, tx, series, store.Extent(series))
+		},
 	})
+}
+
+// SaveHistory implements [store.Run].
+func (r *run) SaveHistory(ctx context.Context, series market.Series, answered market.Range, done bool) (market.Changes, error) {
+	s := saving{
+		what: "history", unit: series.Symbol, source: series.Source,
+		rows: func(ctx context.Context, tx *sql.Tx) (market.Changes, error) {
+			return r.saveBars(ctx, tx, series, answered)
+		},
+	}
+	if answered != (market.Range{}) {
+		s.kind, s.asked, s.noItem = store.HistoryKind, answered.String(), !done
+	}
+	return r.save(ctx, store.CheckHistory(series, answered, done), s)
 }
 
 // SaveFacts implements [store.Run].
@@ -134,6 +150,8 @@ func (r *run) SaveFundamentals(ctx context.Context, row market.Fundamentals, don
 type saving struct {
 	what    string
 	kind    string // the period of the item and the attempt; "" is the run's
+	asked   string // the period of the attempt; "" is that of the item
+	noItem  bool   // the unit is not done by this
 	unit    market.Symbol
 	through market.Date // what the watermark is raised to; a kind has none
 	source  string
@@ -167,20 +185,33 @@ func (r *run) save(ctx context.Context, err error, s saving) (changes market.Cha
 	return changes, nil
 }
 
-func (r *run) saveBars(ctx context.Context, tx *sql.Tx, series market.Series) (market.Changes, error) {
-	bars := series.Bars
-	stored, err := barsIn(ctx, tx, series.Symbol, market.Range{From: bars[0].Date, To: bars[len(bars)-1].Date})
+func (r *run) saveBars(ctx context.Context, tx *sql.Tx, series market.Series, answered market.Range) (market.Changes, error) {
+	stored, err := storedBars(ctx, tx, series)
 	if err != nil {
 		return market.Changes{}, err
 	}
-	diff := store.Compare(stored, bars)
+	diff := store.Compare(stored, series.Bars)
+	if err := checkBase(ctx, tx, series, diff); err != nil {
+		return market.Changes{}, err
+	}
 	if err := insertBars(ctx, tx, series, diff.New); err != nil {
 		return market.Changes{}, err
 	}
 	if err := updateBars(ctx, tx, series, diff.Changed); err != nil {
 		return market.Changes{}, err
 	}
+	if err := addDays(ctx, tx, store.SavedDays(series, answered, nil)); err != nil {
+		return market.Changes{}, err
+	}
 	return diff.Changes(), r.insertCorrections(ctx, tx, series.Symbol, series.Source, diff.Corrections)
+}
+
+// storedBars reads what is stored in the range of a series.
+func storedBars(ctx context.Context, tx *sql.Tx, series market.Series) ([]market.Bar, error) {
+	if len(series.Bars) == 0 {
+		return nil, nil
+	}
+	return barsIn(ctx, tx, series.Symbol, store.Extent(series))
 }
 
 func (r *run) guard(ctx context.Context, tx *sql.Tx) error {
@@ -197,13 +228,15 @@ func (r *run) saveLedger(ctx context.Context, tx *sql.Tx, s saving, written int)
 	if written > 0 {
 		outcome = store.Stored
 	}
-	if err := r.item(ctx, tx, s.kind, s.unit, outcome, written, s.source); err != nil {
-		return err
+	if !s.noItem {
+		if err := r.item(ctx, tx, s.kind, s.unit, outcome, written, s.source); err != nil {
+			return err
+		}
 	}
 	if err := r.raise(ctx, tx, s.kind, s.unit, s.through); err != nil {
 		return err
 	}
-	return r.attempt(ctx, tx, s.kind, s.unit, outcome, "", written)
+	return r.attempt(ctx, tx, cmp.Or(s.asked, s.kind), s.unit, outcome, "", written)
 }
 
 // ledgerPeriod is what stands in the column period of items and attempts.

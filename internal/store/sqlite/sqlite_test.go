@@ -69,7 +69,7 @@ func migrated(t testing.TB, path string, o sqlite.Options) *sqlite.DB {
 // shell uses the file as another program would.
 func shell(t testing.TB, path, query string) [][]any {
 	t.Helper()
-	db, err := sql.Open("sqlite", path)
+	db, err := sql.Open("sqlite", path+"?_busy_timeout=30000")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -127,6 +127,16 @@ func calls(t *testing.T, d Database) {
 	later := time.Now().Add(time.Hour)
 	count("alpha_vantage", later, 0)
 	record("alpha_vantage", 1, later, true) // calls before the window do not count
+
+	between := func(from, until time.Time, want int) {
+		t.Helper()
+		got, err := db.CallsBetween(t.Context(), "alpha_vantage", from, until)
+		check(t, err)
+		equal(t, "calls between", want, got)
+	}
+	between(since, later, 5)
+	between(later, later.Add(time.Hour), 0)
+	between(since.Add(-time.Hour), since, 0)
 }
 
 func spentDay(t *testing.T, d Database) {

@@ -20,7 +20,7 @@ func model(t *testing.T, d Database) {
 		stored := map[market.Date]market.Bar{}
 		corrected := 0
 		for range rapid.IntRange(1, 6).Draw(rt, "saves") {
-			series := market.Series{Symbol: symbol, Source: source, Bars: drawBars(rt)}
+			series := market.Series{Symbol: symbol, Source: source, Bars: drawBars(rt), NewBase: true}
 			want, corrections := merge(stored, series.Bars)
 			corrected += corrections
 			got, err := run.SaveBars(t.Context(), series, day)

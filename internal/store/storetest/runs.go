@@ -184,6 +184,8 @@ func takeover(t *testing.T, d Database) {
 	fenced(t, "SaveBars", err)
 	_, err = stale.SaveBars(t.Context(), seriesOf(aapl, 2), day)
 	fenced(t, "SaveBars without a change", err)
+	_, err = stale.SaveHistory(t.Context(), seriesOf("MSFT", 3), market.Range{From: day - 9, To: day}, true)
+	fenced(t, "SaveHistory", err)
 	_, err = stale.SaveFacts(t.Context(), "MSFT", factsOf(2), day+1)
 	fenced(t, "SaveFacts", err)
 	_, err = stale.SaveFundamentals(t.Context(), overview(day), true)

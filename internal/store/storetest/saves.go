@@ -23,7 +23,7 @@ func firstLoad(t *testing.T, d Database) {
 	equal(t, "first load", market.Changes{Inserted: 1234}, save(t, run, series, day))
 	loaded := ledgerOf(t, db, "BRK.B")
 	equal(t, "after the load", ledger{
-		Bars: series.Bars, Done: []market.Symbol{"BRK.B"}, Attempts: 1,
+		Bars: series.Bars, Days: answered(series), Done: []market.Symbol{"BRK.B"}, Attempts: 1,
 		Coverage: map[market.Symbol]market.Coverage{"BRK.B": {Through: day, Tried: period}},
 	}, loaded)
 
@@ -42,7 +42,7 @@ func withoutSession(t *testing.T, d Database) {
 	run := begin(t, db, job, period)
 	series := seriesOf(aapl, 10)
 	equal(t, "first", market.Changes{Inserted: 10}, save(t, run, series, 0))
-	equal(t, "ledger", ledger{Bars: series.Bars, Coverage: map[market.Symbol]market.Coverage{}}, ledgerOf(t, db, aapl))
+	equal(t, "ledger", ledger{Bars: series.Bars, Days: answered(series), Coverage: map[market.Symbol]market.Coverage{}}, ledgerOf(t, db, aapl))
 
 	changed := seriesOf(aapl, 10)
 	changed.Bars[2].Close++
@@ -185,6 +185,9 @@ func failure(t *testing.T, d Database) {
 	}
 	if _, err := run.SaveFundamentals(t.Context(), overview(day), true); err == nil {
 		t.Fatal("a broken database stored fundamentals")
+	}
+	if _, err := run.SaveHistory(t.Context(), seriesOf(aapl, 9), market.Range{From: day - 99, To: day}, true); err == nil {
+		t.Fatal("a broken database stored a history")
 	}
 	amendment := sold(2, day+1, 1)
 	amendment.Form, amendment.OriginalFiled = "4/A", day

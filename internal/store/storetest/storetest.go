@@ -5,6 +5,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"maps"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -30,7 +31,8 @@ type Database struct {
 // database for a test.
 func Run(t *testing.T, fresh func(t testing.TB) Database) {
 	t.Helper()
-	for name, test := range map[string]func(*testing.T, Database){
+	tests := dayTests()
+	maps.Copy(tests, map[string]func(*testing.T, Database){
 		"schema version":            schemaVersion,
 		"migrate concurrently":      migrateConcurrently,
 		"where":                     where,
@@ -90,11 +92,32 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 		"bad short interest":               shortInterestBadInput,
 		"short interest of many workers":   shortInterestOfMany,
 		"random short interest, any order": shortInterestModel,
-	} {
+	})
+	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, fresh(t))
 		})
+	}
+}
+
+// dayTests are about what is known of the days of bars, and of lists of symbols.
+func dayTests() map[string]func(*testing.T, Database) {
+	return map[string]func(*testing.T, Database){
+		"days of saves":                days,
+		"bars without a session, days": daysWithoutSession,
+		"a history":                    history,
+		"bad history stores nothing":   historyBadInput,
+		"a range of years":             yearsOfCoverage,
+		"days lost and found":          lostAndFound,
+		"days of all sorts":            daysOfAllSorts,
+		"reconcile beside saves":       reconcileBesideSaves,
+		"forget history":               forgetHistory,
+		"random days like a model":     daysModel,
+		"another base":                 rebased,
+		"another base, bar by bar":     rebasedCases,
+		"universe":                     universe,
+		"universe of many":             universeOfMany,
 	}
 }
 
@@ -172,6 +195,7 @@ func barOf(date market.Date) market.Bar {
 // nothing.
 type ledger struct {
 	Bars        []market.Bar
+	Days        knownDays
 	Done        []market.Symbol
 	Coverage    map[market.Symbol]market.Coverage
 	Attempts    int
@@ -191,5 +215,5 @@ func ledgerOf(t testing.TB, db store.DB, symbol market.Symbol) ledger {
 	check(t, err)
 	changed, err := db.Corrections(ctx, symbol, 1000)
 	check(t, err)
-	return ledger{series.Bars, done, covered, len(tries), len(changed)}
+	return ledger{series.Bars, daysOf(t, db, symbol), done, covered, len(tries), len(changed)}
 }
