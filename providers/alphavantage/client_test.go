@@ -237,19 +237,22 @@ func TestQuestion(t *testing.T) {
 	old := market.Range{From: market.NewDate(2001, 1, 2), To: reach - 1}
 	for name, tc := range map[string]struct {
 		o          alphavantage.Options
+		history    bool
 		window     market.Range
 		size, kind string
 	}{
-		"free key":              {alphavantage.Options{}, old, "compact", "json"},
-		"free key, deep":        {alphavantage.Options{Deep: true}, old, "compact", "json"},
-		"recent":                {alphavantage.Options{Full: true}, recent, "compact", "json"},
-		"the head is a wish":    {alphavantage.Options{Full: true}, deep, "compact", "json"},
-		"the head is insisted":  {alphavantage.Options{Full: true, Deep: true}, deep, "full", "json"},
-		"recent, deep":          {alphavantage.Options{Full: true, Deep: true}, recent, "compact", "json"},
-		"ends within the 100":   {alphavantage.Options{Full: true}, edge, "compact", "json"},
-		"ends before the 100":   {alphavantage.Options{Full: true}, old, "full", "json"},
-		"comma separated":       {alphavantage.Options{CSV: true}, recent, "compact", "csv"},
-		"comma separated, full": {alphavantage.Options{CSV: true, Full: true}, old, "full", "csv"},
+		"free key":              {alphavantage.Options{}, false, old, "compact", "json"},
+		"free key, history":     {alphavantage.Options{}, true, old, "compact", "json"},
+		"recent":                {alphavantage.Options{Full: true}, false, recent, "compact", "json"},
+		"the head is a wish":    {alphavantage.Options{Full: true}, false, deep, "compact", "json"},
+		"the head is insisted":  {alphavantage.Options{Full: true}, true, deep, "full", "json"},
+		"recent, history":       {alphavantage.Options{Full: true}, true, recent, "compact", "json"},
+		"begins with the 100":   {alphavantage.Options{Full: true}, true, market.Range{From: reach, To: reach}, "compact", "json"},
+		"begins before the 100": {alphavantage.Options{Full: true}, true, market.Range{From: reach - 1, To: reach}, "full", "json"},
+		"ends within the 100":   {alphavantage.Options{Full: true}, false, edge, "compact", "json"},
+		"ends before the 100":   {alphavantage.Options{Full: true}, false, old, "full", "json"},
+		"comma separated":       {alphavantage.Options{CSV: true}, false, recent, "compact", "csv"},
+		"comma separated, full": {alphavantage.Options{CSV: true, Full: true}, false, old, "full", "csv"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -261,7 +264,11 @@ func TestQuestion(t *testing.T) {
 			o := tc.o
 			o.Now = noon
 			c := alphavantage.New(hc, "https://vendor.example/", o)
-			if _, err := c.DailyBars(t.Context(), "BRK.B", tc.window); err == nil {
+			load := c.DailyBars
+			if tc.history {
+				load = c.History
+			}
+			if _, err := load(t.Context(), "BRK.B", tc.window); err == nil {
 				t.Fatal("no error")
 			}
 			want := url.Values{"function": {"TIME_SERIES_DAILY"}, "symbol": {"BRK-B"}, "outputsize": {tc.size}, "datatype": {tc.kind}}
@@ -279,9 +286,11 @@ func TestClockOutsideTheCalendar(t *testing.T) {
 		return nil, io.EOF
 	})}
 	c := alphavantage.New(hc, "https://vendor.example", alphavantage.Options{Full: true, Now: func() time.Time { return time.Date(2300, 1, 2, 0, 0, 0, 0, time.UTC) }})
-	_, err := c.DailyBars(t.Context(), "AAPL", market.Range{From: day(1, 2), To: day(3, 12)})
-	if !errors.As(err, new(*market.UnknownYearError)) {
-		t.Errorf("error = %v, want a *market.UnknownYearError", err)
+	for _, load := range []func(context.Context, market.Symbol, market.Range) (market.Series, error){c.DailyBars, c.History} {
+		_, err := load(t.Context(), "AAPL", market.Range{From: day(1, 2), To: day(3, 12)})
+		if !errors.As(err, new(*market.UnknownYearError)) {
+			t.Errorf("error = %v, want a *market.UnknownYearError", err)
+		}
 	}
 }
 

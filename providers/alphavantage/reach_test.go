@@ -16,11 +16,16 @@ import (
 // newest returns the document of n daily bars, up to 2026-03-12.
 func newest(t *testing.T, n int) string {
 	t.Helper()
-	from, err := market.NYSE().Back(day(3, 12), n-1)
+	return newestTo(t, day(3, 12), n)
+}
+
+func newestTo(t *testing.T, through market.Date, n int) string {
+	t.Helper()
+	from, err := market.NYSE().Back(through, n-1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sessions, err := market.NYSE().Sessions(from, day(3, 12))
+	sessions, err := market.NYSE().Sessions(from, through)
 	if err != nil {
 		t.Fatal(err)
 	}

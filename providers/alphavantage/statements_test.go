@@ -326,7 +326,13 @@ type wire struct {
 
 func newWire(t *testing.T, timeout time.Duration) *wire {
 	t.Helper()
-	w := &wire{sim: simulator.New(simulator.Config{Key: key, Through: day(3, 12), Now: noon, Funds: []market.Symbol{"ARKK"}})}
+	return wired(t, simulator.Config{Funds: []market.Symbol{"ARKK"}}, alphavantage.Options{}, timeout)
+}
+
+func wired(t *testing.T, c simulator.Config, o alphavantage.Options, timeout time.Duration) *wire {
+	t.Helper()
+	c.Key, c.Through, c.Now, o.Now = key, day(3, 12), noon, noon
+	w := &wire{sim: simulator.New(c)}
 	server := httptest.NewServer(w.sim)
 	t.Cleanup(server.Close)
 	hc, err := transport.NewClient(server.URL, nil, freeBudget{}, transport.Options{
@@ -343,7 +349,7 @@ func newWire(t *testing.T, timeout time.Duration) *wire {
 		t.Fatal(err)
 	}
 	t.Cleanup(hc.CloseIdleConnections)
-	w.client = alphavantage.New(hc, server.URL, alphavantage.Options{Now: noon})
+	w.client = alphavantage.New(hc, server.URL, o)
 	return w
 }
 

@@ -40,7 +40,8 @@ func (s *Server) Report() Report {
 	return r
 }
 
-// adminRoutes lets another process look at the calls and plan faults.
+// adminRoutes lets another process look at the calls, and plan faults,
+// lacks and splits.
 func (s *Server) adminRoutes() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+adminPrefix+"calls", func(w http.ResponseWriter, _ *http.Request) {
@@ -53,6 +54,8 @@ func (s *Server) adminRoutes() *http.ServeMux {
 		sendJSON(w, allFaults())
 	})
 	mux.HandleFunc("POST "+adminPrefix+"faults", s.planFault)
+	mux.HandleFunc("POST "+adminPrefix+"lack", s.planLack)
+	mux.HandleFunc("POST "+adminPrefix+"split", s.planSplit)
 	mux.HandleFunc("POST "+adminPrefix+"reset", func(w http.ResponseWriter, _ *http.Request) {
 		s.Reset()
 		w.WriteHeader(http.StatusNoContent)

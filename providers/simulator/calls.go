@@ -129,12 +129,14 @@ func (s *Server) Violations() []string {
 	return slices.Clone(s.log.violations)
 }
 
-// Reset forgets calls, violations and planned faults.
+// Reset forgets calls, violations, planned faults, lacks and splits.
 func (s *Server) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.log = callLog{}
 	s.edgar.calls = nil
 	s.finra.calls = nil
+	s.massive.calls, s.tiingo.calls = nil, nil
 	clear(s.faults)
+	clear(s.books)
 }

@@ -16,37 +16,80 @@ func Listed() market.Date { return market.NewDate(1999, 11, 1) }
 // and wander slowly; every bar passes market.Bar.Validate. It knows no
 // calendar.
 func Bar(symbol market.Symbol, date market.Date) market.Bar {
-	seed := hash(symbol)
-	now, before := level(seed, date), level(seed, date-1)
-	r := mix(seed ^ uint64(date)*0x9e3779b97f4a7c15)
+	return newWalk(symbol).quote(date).onto(market.Bar{Date: date})
+}
+
+// quote is a bar with prices in ten-thousandths of a dollar.
+type quote struct {
+	date                           market.Date
+	open, high, low, close, volume int64
+}
+
+// walk makes the quotes of one symbol. It keeps what two dates in a row share.
+type walk struct {
+	seed  uint64
+	base  float64 // 5 to 500 dollars by symbol
+	waves [4]wave
+	// known is the level of a day.
+	known struct {
+		day   market.Date
+		level int64
+	}
+}
+
+func newWalk(s market.Symbol) *walk {
+	seed := hash(s)
+	w := &walk{seed: seed, base: 50_000 * math.Exp(4.6*unit(seed))}
+	for i, days := range [...]float64{9, 41, 367, 2911} {
+		w.waves[i] = wave{seed: seed + uint64(i+1), days: days, height: [...]float64{0.02, 0.06, 0.2, 0.4}[i]}
+	}
+	w.known.day = math.MinInt32
+	return w
+}
+
+func (w *walk) quote(date market.Date) quote {
+	now, before := w.level(date), w.level(date-1)
+	r := mix(w.seed ^ uint64(date)*0x9e3779b97f4a7c15)
 	span := now/200 + 1 // half a percent
 	open := before + pick(r, -span, span)
-	high := max(open, now) + pick(r>>16, 0, span)
-	low := min(open, now) - pick(r>>32, 0, span)
-	return market.Bar{
-		Date: date, Open: price(open), High: price(high), Low: price(low), Close: price(now),
-		Volume: 100_000 + pick(r>>40, 0, 20_000_000),
+	return quote{
+		date: date, open: open, close: now,
+		high:   max(open, now) + pick(r>>16, 0, span),
+		low:    min(open, now) - pick(r>>32, 0, span),
+		volume: 100_000 + pick(r>>40, 0, 20_000_000),
 	}
 }
 
-// level is the close in ten-thousandths of a dollar: 5 to 500 dollars by
-// symbol, moved by waves of a month, a year and a decade.
-func level(seed uint64, date market.Date) int64 {
-	base := 50_000 * math.Exp(4.6*unit(seed))
-	move := 0.0
-	for i, days := range [...]float64{9, 41, 367, 2911} {
-		move += [...]float64{0.02, 0.06, 0.2, 0.4}[i] * wave(seed+uint64(i+1), float64(date)/days)
+// level is the close of a day in ten-thousandths of a dollar: the base, moved
+// by waves of a month, a year and a decade.
+func (w *walk) level(date market.Date) int64 {
+	if date != w.known.day {
+		move := 0.0
+		for i := range w.waves {
+			move += w.waves[i].at(date)
+		}
+		w.known.day, w.known.level = date, int64(w.base*math.Exp(move))
 	}
-	return int64(base * math.Exp(move))
+	return w.known.level
 }
 
-// wave runs smoothly through a random value of -1 to 1 at every whole x.
-func wave(seed uint64, x float64) float64 {
-	whole, part := math.Modf(x)
-	a := 2*unit(mix(seed*0xbf58476d1ce4e5b9+uint64(whole))) - 1
-	b := 2*unit(mix(seed*0xbf58476d1ce4e5b9+uint64(whole)+1)) - 1
-	part = part * part * (3 - 2*part)
-	return a + (b-a)*part
+// wave runs smoothly through a random height at every whole number of days.
+type wave struct {
+	seed         uint64
+	days, height float64
+	// from and to are the heights on both sides of part.
+	part, from, to float64
+	drawn          bool
+}
+
+func (w *wave) at(date market.Date) float64 {
+	part, x := math.Modf(float64(date) / w.days)
+	if !w.drawn || part != w.part {
+		draw := func(n uint64) float64 { return 2*unit(mix(w.seed*0xbf58476d1ce4e5b9+n)) - 1 }
+		w.part, w.from, w.to, w.drawn = part, draw(uint64(part)), draw(uint64(part)+1), true
+	}
+	x = x * x * (3 - 2*x)
+	return w.height * (w.from + (w.to-w.from)*x)
 }
 
 // price is correctly rounded, so its four decimals are read back as it is.

@@ -225,8 +225,8 @@ func forms() []shape {
 		page(HTML520, 520),
 		{WrongContentType, func(a reply) { a.send(http.StatusOK, "text/html", a.body()) }},
 		{ByteOrderMark, func(a reply) { a.send(http.StatusOK, "application/json", append([]byte("\uFEFF"), a.body()...)) }},
-		edit(BadUTF8, func(_ reply, s *sheet) { s.rows[0].open = "1\xff" }),
-		edit(NUL, func(_ reply, s *sheet) { s.rows[0].open = "1\x00" }),
+		newest(BadUTF8, func(r *[columns]string) { r[colOpen] = "1\xff" }),
+		newest(NUL, func(r *[columns]string) { r[colOpen] = "1\x00" }),
 		{Trailing, func(a reply) { a.send(http.StatusOK, "application/json", append(a.body(), "{}\n"...)) }},
 	}
 }
@@ -348,34 +348,30 @@ func values() []shape {
 		edit(PartialBar, func(a reply, s *sheet) {
 			next, err := market.NYSE().Next(a.through)
 			if err == nil {
-				s.partial(a.symbol, next, a.now)
+				s.partial(a.quote(next), a.now)
 			}
 		}),
-		edit(MissingLast, func(_ reply, s *sheet) { s.rows = s.rows[1:]; s.refreshed = s.rows[0].date }),
-		edit(Stale, func(_ reply, s *sheet) { s.rows = s.rows[30:]; s.refreshed = s.rows[0].date }),
-		edit(MissingMiddle, func(_ reply, s *sheet) { s.rows = slices.Delete(s.rows, 3, 4) }),
+		edit(MissingLast, func(_ reply, s *sheet) { s.drop(1) }),
+		edit(Stale, func(_ reply, s *sheet) { s.drop(30) }),
+		edit(MissingMiddle, func(_ reply, s *sheet) { s.rows = slices.Delete(s.rows, min(3, len(s.rows)), min(4, len(s.rows))) }),
 		edit(Unsorted, func(_ reply, s *sheet) {
 			for i := range s.rows {
 				j := (i*7 + 3) % len(s.rows)
 				s.rows[i], s.rows[j] = s.rows[j], s.rows[i]
 			}
 		}),
-		edit(DuplicateBars, func(_ reply, s *sheet) { s.rows = slices.Insert(s.rows, 2, s.rows[1], s.rows[1]) }),
-		edit(ConflictingBars, func(_ reply, s *sheet) {
-			twin := s.rows[1]
-			twin.volume += "0"
-			s.rows = slices.Insert(s.rows, 2, twin)
-		}),
+		edit(DuplicateBars, func(_ reply, s *sheet) { s.repeat(2, func(*row) {}) }),
+		edit(ConflictingBars, func(_ reply, s *sheet) { s.repeat(1, func(r *row) { r.volume *= 10 }) }),
 		edit(WeekendBar, func(a reply, s *sheet) { s.add(a, nearest(a.through, time.Saturday, -1)) }),
 		edit(FutureBar, func(a reply, s *sheet) { s.add(a, nearest(a.through+30, time.Wednesday, 1)) }),
-		newest(BadDate, func(r *row) { r.date += " 16:00:00" }),
-		newest(BadNumber, func(r *row) { r.open = "None" }),
-		newest(NaN, func(r *row) { r.high = "NaN" }),
-		newest(Exponent, func(r *row) { r.low = "1e3" }),
-		newest(NegativePrice, func(r *row) { r.close = "-" + r.close }),
-		newest(ZeroPrice, func(r *row) { r.low = "0.0000" }),
-		newest(HighBelowLow, func(r *row) { r.high, r.low = r.low, r.high }),
-		newest(NegativeVolume, func(r *row) { r.volume = "-1" }),
+		newest(BadDate, func(r *[columns]string) { r[colDate] += " 16:00:00" }),
+		newest(BadNumber, func(r *[columns]string) { r[colOpen] = "None" }),
+		newest(NaN, func(r *[columns]string) { r[colHigh] = "NaN" }),
+		newest(Exponent, func(r *[columns]string) { r[colLow] = "1e3" }),
+		newest(NegativePrice, func(r *[columns]string) { r[colClose] = "-" + r[colClose] }),
+		newest(ZeroPrice, func(r *[columns]string) { r[colLow] = "0.0000" }),
+		newest(HighBelowLow, func(r *[columns]string) { r[colHigh], r[colLow] = r[colLow], r[colHigh] }),
+		newest(NegativeVolume, func(r *[columns]string) { r[colVolume] = "-1" }),
 		rewrite(RenamedField, `"2. high": "`, `"2. hi": "`, ",high,", ",hi,"),
 		rewrite(ExtraField, `"2. high": "`, `"6. extra": "1", "2. high": "`, "\r\n", ",extra\r\n"),
 		rewrite(RepeatedField, `"2. high": "`, `"2. high": "1.0000", "2. high": "`, ",high,", ",high,high,"),
@@ -392,8 +388,12 @@ func edit(f Fault, change func(reply, *sheet)) shape {
 }
 
 // newest is a fault of the newest row.
-func newest(f Fault, change func(*row)) shape {
-	return edit(f, func(_ reply, s *sheet) { change(&s.rows[0]) })
+func newest(f Fault, change func(*[columns]string)) shape {
+	return edit(f, func(_ reply, s *sheet) {
+		if len(s.rows) > 0 {
+			change(s.rows[0].spell())
+		}
+	})
 }
 
 // rewrite is a fault of the written answer: the first place that matches is
@@ -410,7 +410,7 @@ func rewrite(f Fault, jsonOld, jsonNew, csvOld, csvNew string) shape {
 
 // add puts a sound bar of any date in front.
 func (s *sheet) add(a reply, date market.Date) {
-	s.rows = append([]row{toRow(Bar(a.symbol, date))}, s.rows...)
+	s.rows = append([]row{{quote: a.quote(date)}}, s.rows...)
 }
 
 // nearest steps from d until the day of the week is right.

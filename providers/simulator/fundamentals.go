@@ -224,7 +224,7 @@ func figures(symbol market.Symbol, date market.Date, reported []quarter) (v [mar
 	for _, q := range reported[:min(4, len(reported))] {
 		cents += earningsRow(symbol, q).cents
 	}
-	price := level(seed, date)
+	price := newWalk(symbol).level(date)
 	if cents != 0 {
 		v[market.PERatio] = price * 100 / cents
 	}
@@ -241,7 +241,7 @@ func figures(symbol market.Symbol, date market.Date, reported []quarter) (v [mar
 }
 
 // usual is a level of the price that the others wander about.
-func usual(symbol market.Symbol) int64 { return level(hash(symbol), market.NewDate(2015, 1, 1)) }
+func usual(symbol market.Symbol) int64 { return newWalk(symbol).level(market.NewDate(2015, 1, 1)) }
 
 // shares are all that there are: 10 million to 10 billion.
 func shares(symbol market.Symbol) int64 { return int64(1e7 + hash(symbol)%1e10) }
@@ -309,7 +309,7 @@ func besides(symbol market.Symbol, date market.Date, reported []quarter) []entry
 	if dividend > 0 {
 		dividendDay = (end + 45).String()
 	}
-	price := level(hash(symbol), date)
+	price := newWalk(symbol).level(date)
 	return []entry{
 		{name: "AssetType", text: "Common Stock"},
 		{name: "Name", text: string(symbol) + " Corporation"},

@@ -1,27 +1,76 @@
 package simulator
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/alpha-oracle/worker/internal/market"
 )
 
-// row is a bar as it is written: text, so that faults can write what no
-// market.Bar can hold.
+// The columns of a row.
+const (
+	colDate = iota
+	colOpen
+	colHigh
+	colLow
+	colClose
+	colVolume
+	columns
+)
+
+// row is a bar before it is written, or, if odd is there, the texts to write in
+// its place: faults write what no market.Bar can hold.
 type row struct {
-	date                           string
-	open, high, low, close, volume string
+	quote
+	odd *[columns]string
 }
 
-func toRow(b market.Bar) row {
-	return row{
-		b.Date.String(), decimal(b.Open), decimal(b.High), decimal(b.Low), decimal(b.Close),
-		strconv.FormatInt(b.Volume, 10),
+// spell replaces the bar by its texts.
+func (r *row) spell() *[columns]string {
+	odd := new([columns]string)
+	for col := range odd {
+		odd[col] = string(r.append(nil, col))
 	}
+	r.odd = odd
+	return odd
 }
 
-func decimal(v float64) string { return strconv.FormatFloat(v, 'f', 4, 64) }
+// append writes one column.
+func (r *row) append(b []byte, col int) []byte {
+	if r.odd != nil {
+		return append(b, r.odd[col]...)
+	}
+	switch col {
+	case colDate:
+		return appendDate(b, r.date)
+	case colOpen:
+		return appendPrice(b, r.open)
+	case colHigh:
+		return appendPrice(b, r.high)
+	case colLow:
+		return appendPrice(b, r.low)
+	case colClose:
+		return appendPrice(b, r.close)
+	}
+	return strconv.AppendInt(b, r.volume, 10)
+}
+
+// appendPrice writes ten-thousandths, at least 0, with four decimals.
+func appendPrice(b []byte, v int64) []byte {
+	b = append(strconv.AppendInt(b, v/10_000, 10), '.')
+	return appendTwo(appendTwo(b, int(v%10_000/100)), int(v%100))
+}
+
+// appendDate writes YYYY-MM-DD.
+func appendDate(b []byte, d market.Date) []byte {
+	year, month, day := d.Time().Date()
+	b = append(appendTwo(appendTwo(b, year/100), year%100), '-')
+	return appendTwo(append(appendTwo(b, int(month)), '-'), day)
+}
+
+// appendTwo writes the two digits of a number below 100.
+func appendTwo(b []byte, n int) []byte { return append(b, byte('0'+n/10), byte('0'+n%10)) }
 
 // sheet is an answer before it is written.
 type sheet struct {
@@ -29,12 +78,14 @@ type sheet struct {
 	refreshed string
 	full      bool
 	rows      []row // newest first
+	// room is where the answer is written.
+	room []byte
 }
 
 // json writes the daily document: four blanks of indent, numbered names,
 // every value a text.
 func (s *sheet) json() []byte {
-	b := make([]byte, 0, 512+230*len(s.rows))
+	b := slices.Grow(s.room[:0], 512+230*len(s.rows))
 	size := "Compact"
 	if s.full {
 		size = "Full size"
@@ -46,18 +97,18 @@ func (s *sheet) json() []byte {
 	b = pair(b, "        ", "4. Output Size", size, ",\n")
 	b = pair(b, "        ", "5. Time Zone", "US/Eastern", "\n    },\n")
 	b = append(b, "    \"Time Series (Daily)\": {"...)
-	for i, r := range s.rows {
+	before := [columns]string{
+		"\n        \"", "\": {\n            \"1. open\": \"", "\",\n            \"2. high\": \"",
+		"\",\n            \"3. low\": \"", "\",\n            \"4. close\": \"", "\",\n            \"5. volume\": \"",
+	}
+	for i := range s.rows {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(b, "\n        \""...)
-		b = append(b, r.date...)
-		b = append(b, "\": {\n"...)
-		b = pair(b, "            ", "1. open", r.open, ",\n")
-		b = pair(b, "            ", "2. high", r.high, ",\n")
-		b = pair(b, "            ", "3. low", r.low, ",\n")
-		b = pair(b, "            ", "4. close", r.close, ",\n")
-		b = pair(b, "            ", "5. volume", r.volume, "\n        }")
+		for col, text := range before {
+			b = s.rows[i].append(append(b, text...), col)
+		}
+		b = append(b, "\"\n        }"...)
 	}
 	return append(b, "\n    }\n}"...)
 }
@@ -74,14 +125,14 @@ func pair(b []byte, indent, name, value, end string) []byte {
 
 // csv writes the same as lines that end with CR LF.
 func (s *sheet) csv() []byte {
-	b := make([]byte, 0, 64+64*len(s.rows))
+	b := slices.Grow(s.room[:0], 64+64*len(s.rows))
 	b = append(b, "timestamp,open,high,low,close,volume\r\n"...)
-	for _, r := range s.rows {
-		for i, text := range [...]string{r.date, r.open, r.high, r.low, r.close, r.volume} {
-			if i > 0 {
+	for i := range s.rows {
+		for col := range columns {
+			if col > 0 {
 				b = append(b, ',')
 			}
-			b = append(b, text...)
+			b = s.rows[i].append(b, col)
 		}
 		b = append(b, "\r\n"...)
 	}
@@ -90,9 +141,28 @@ func (s *sheet) csv() []byte {
 
 // partial adds the bar of a session that is still open, and the clock that
 // comes with it.
-func (s *sheet) partial(symbol market.Symbol, session market.Date, now time.Time) {
-	r := toRow(Bar(symbol, session))
-	r.volume = "1234"
-	s.rows = append([]row{r}, s.rows...)
-	s.refreshed = session.String() + now.In(market.NewYork()).Format(" 15:04:05")
+func (s *sheet) partial(q quote, now time.Time) {
+	q.volume = 1234
+	s.rows = append([]row{{quote: q}}, s.rows...)
+	s.refreshed = q.date.String() + now.In(market.NewYork()).Format(" 15:04:05")
+}
+
+// drop leaves the newest n rows out.
+func (s *sheet) drop(n int) {
+	s.rows = s.rows[min(n, len(s.rows)):]
+	if len(s.rows) > 0 {
+		s.refreshed = s.rows[0].date.String()
+	}
+}
+
+// repeat writes the second row n times more.
+func (s *sheet) repeat(n int, change func(*row)) {
+	if len(s.rows) < 2 {
+		return
+	}
+	twin := s.rows[1]
+	change(&twin)
+	for range n {
+		s.rows = slices.Insert(s.rows, 2, twin)
+	}
 }

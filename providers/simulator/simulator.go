@@ -1,14 +1,14 @@
 // Package simulator is a vendor without a network: an http.Handler that
 // speaks the wire formats of Alpha Vantage's daily bars, overviews, earnings and
-// balance sheets, of EDGAR's ticker file,
-// company facts, indexes and reports of insiders and of FINRA's short interest, keeps their quotas,
-// misbehaves on request and remembers every call.
+// balance sheets, of EDGAR's ticker file, company facts, indexes and reports of
+// insiders, of FINRA's short interest and of the daily bars of Massive and
+// Tiingo, keeps their quotas, misbehaves on request and remembers every call.
 //
 // The data are pure functions, [Bar], [Overview], [Earnings] and [Balances] of
-// symbol and date, [Facts] of issuer and
-// day, [Forms] of a day, [ShortInterest] of symbol and settlement date, so whatever a program stores can be checked against them. A test that
-// drives a program through the simulator ends with a look at
-// [Server.Violations].
+// symbol and date, [Facts] of issuer and day, [Forms] of a day, [ShortInterest]
+// of symbol and settlement date, so whatever a program stores can be checked
+// against them. A test that drives a program through the simulator ends with a
+// look at [Server.Violations].
 package simulator
 
 import (
@@ -39,6 +39,9 @@ type Config struct {
 	// Through is the newest session served, and the day on which reports are
 	// as they come; 0 means the last one that has closed at Now.
 	Through market.Date
+	// Listed is the first session of a symbol that was not listed on
+	// [Listed].
+	Listed map[market.Symbol]market.Date
 	// Funds are symbols without reports, besides SPY, QQQ, IVV and VOO.
 	Funds []market.Symbol
 	// Latency passes before each answer.
@@ -50,6 +53,9 @@ type Config struct {
 	EDGAR EDGARConfig
 	// FINRA is what the simulator's FINRA holds.
 	FINRA FINRAConfig
+	// Massive and Tiingo are what the simulator's other vendors of bars hold.
+	Massive MassiveConfig
+	Tiingo  TiingoConfig
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -59,12 +65,17 @@ type Server struct {
 	c       Config
 	admin   *http.ServeMux
 	zippers sync.Pool // *gzip.Writer
+	sheets  sync.Pool // *sheet, of which only the space counts
 
 	mu     sync.Mutex
 	log    callLog
 	faults map[market.Symbol][]planned
-	edgar  edgarState
-	finra  finraState
+	// books are what the bars of a symbol lack of the truth.
+	books map[market.Symbol]book
+	edgar edgarState
+	finra finraState
+
+	massive, tiingo *BarSite
 }
 
 // New returns a simulator. It serves /query, EDGAR's paths and, for other
@@ -74,7 +85,9 @@ type Server struct {
 //	GET  /_simulator/report   the greatest number of calls in any window, violations
 //	GET  /_simulator/faults   the names of the faults
 //	POST /_simulator/faults   ?symbol=AAPL&fault=html&times=1 plans faults
-//	POST /_simulator/reset    forgets calls and plans
+//	POST /_simulator/lack     ?symbol=AAPL&date=2026-03-12 takes a session's bar away
+//	POST /_simulator/split    ?symbol=AAPL&on=2026-03-12&ratio=4 puts the bars before on a new base
+//	POST /_simulator/reset    forgets calls, plans, lacks and splits
 //
 // and the same for EDGAR:
 //
@@ -83,7 +96,8 @@ type Server struct {
 //	POST /_simulator/edgar/faults   ?cik=320193&fault=html&times=1, with day=2026-03-12 or accession= in place of cik
 //
 // and for FINRA, with settlement=2026-02-27 in place of cik, under
-// /_simulator/finra/.
+// /_simulator/finra/, and for Massive and Tiingo, with symbol= in place of cik,
+// under /_simulator/massive/ and /_simulator/tiingo/.
 func New(c Config) *Server {
 	if c.Now == nil {
 		c.Now = time.Now
@@ -91,7 +105,7 @@ func New(c Config) *Server {
 	if c.Elsewhere == "" {
 		c.Elsewhere = "http://192.0.2.1"
 	}
-	s := &Server{c: c, faults: map[market.Symbol][]planned{}, edgar: newEDGAR(c.EDGAR)}
+	s := &Server{c: c, faults: map[market.Symbol][]planned{}, books: map[market.Symbol]book{}, edgar: newEDGAR(c.EDGAR)}
 	s.zippers.New = func() any {
 		w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
 		if err != nil {
@@ -102,6 +116,9 @@ func New(c Config) *Server {
 	s.admin = s.adminRoutes()
 	s.edgarRoutes(s.admin)
 	s.finraRoutes(s.admin)
+	s.massive, s.tiingo = &BarSite{s: s, vendor: massive{s}}, &BarSite{s: s, vendor: tiingo{s}}
+	s.massive.routes(s.admin)
+	s.tiingo.routes(s.admin)
 	return s
 }
 
@@ -116,6 +133,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.askEDGAR(w, r)
 	case isFINRA(r.URL.Path):
 		s.askFINRA(w, r)
+	case isMassive(r.URL.Path):
+		s.massive.ask(w, r)
+	case isTiingo(r.URL.Path):
+		s.tiingo.ask(w, r)
 	default:
 		http.NotFound(w, r)
 	}
@@ -128,6 +149,7 @@ type question struct {
 	full, csv            bool
 	now                  time.Time
 	through              market.Date
+	book                 book
 }
 
 func (s *Server) read(r *http.Request) question {
@@ -175,6 +197,7 @@ func (s *Server) admit(q *question) (func(reply), error) {
 			return nil, err
 		}
 	}
+	q.book = s.bookOf(q.symbol)
 	outcome, serve := s.decide(q)
 	s.log.add(q, outcome)
 	return serve, nil
@@ -207,7 +230,7 @@ func (s *Server) complaint(q *question) Fault {
 		return ""
 	case q.function != "TIME_SERIES_DAILY":
 		return BadFunction
-	case q.symbol == "":
+	case q.symbol == "" || q.book.listed > q.through:
 		return BadSymbol
 	case q.full && !s.c.Premium:
 		return PremiumFull
@@ -216,15 +239,23 @@ func (s *Server) complaint(q *question) Fault {
 }
 
 // sheet returns the bars that a question gets.
-func (q question) sheet() *sheet {
-	out := &sheet{symbol: q.asked, refreshed: q.through.String(), full: q.full}
-	for d := q.through; d >= Listed() && (q.full || len(out.rows) < compactBars); d-- {
-		if open, err := market.NYSE().IsSession(d); err == nil && open {
-			out.rows = append(out.rows, toRow(Bar(q.symbol, d)))
+func (a reply) sheet() *sheet {
+	out, _ := a.s.sheets.Get().(*sheet)
+	if out == nil {
+		out = &sheet{}
+	}
+	out.symbol, out.refreshed, out.full, out.rows = a.asked, a.through.String(), a.full, out.rows[:0]
+	w := newWalk(a.symbol)
+	for d := a.through; d >= a.book.listed && (a.full || len(out.rows) < compactBars); d-- {
+		if open, err := market.NYSE().IsSession(d); err == nil && open && !a.book.lacks.Has(d) {
+			out.rows = append(out.rows, row{quote: a.book.quote(w, d)})
 		}
 	}
 	return out
 }
+
+// quote returns the bar of a date as it is served.
+func (q question) quote(date market.Date) quote { return q.book.quote(newWalk(q.symbol), date) }
 
 // reply is one answer in the making.
 type reply struct {
@@ -236,13 +267,17 @@ type reply struct {
 
 func (a reply) bars() { a.sendSheet(a.sheet()) }
 
+// sendSheet sends s, which is not to be used after that.
 func (a reply) sendSheet(s *sheet) {
+	defer a.s.sheets.Put(s)
 	if a.csv {
 		a.w.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=daily_%s.csv", a.symbol))
-		a.send(http.StatusOK, "application/x-download", s.csv())
+		s.room = s.csv()
+		a.send(http.StatusOK, "application/x-download", s.room)
 		return
 	}
-	a.send(http.StatusOK, "application/json", s.json())
+	s.room = s.json()
+	a.send(http.StatusOK, "application/json", s.room)
 }
 
 // message sends the provider's way to say no: status 200 and JSON, also to

@@ -37,6 +37,37 @@ func TestBarsAreSound(t *testing.T) {
 	})
 }
 
+// The first dates that there are have bars like all others.
+func TestBarsOfTheFirstDates(t *testing.T) {
+	t.Parallel()
+	for d := market.Date(-1); d < 3; d++ {
+		if b := simulator.Bar("AAPL", d); b.Low < 1 {
+			t.Errorf("bar %d = %+v", d, b)
+		}
+	}
+}
+
+// Answers are written in space that is used again.
+func TestAnswersDoNotMix(t *testing.T) {
+	t.Parallel()
+	s := simulator.New(simulator.Config{Through: market.NewDate(2026, 3, 12)})
+	server := httptest.NewServer(s)
+	defer server.Close()
+	var wg sync.WaitGroup
+	for i, symbol := range market.SP500()[:8] {
+		question := strings.Replace(aapl, "AAPL", string(symbol), 1) + []string{"", "&datatype=csv"}[i%2]
+		alone := ask(t, simulator.New(simulator.Config{Through: market.NewDate(2026, 3, 12)}), question).Body.String()
+		wg.Go(func() {
+			for range 20 {
+				if got := get(t.Context(), server.URL+"/query?"+question); !strings.HasSuffix(got, " "+alone) {
+					t.Errorf("%s: %.300s", symbol, got)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func TestBarsDifferBySymbolAndDate(t *testing.T) {
 	t.Parallel()
 	seen := map[market.Bar]bool{}
@@ -403,4 +434,32 @@ func BenchmarkCompact(b *testing.B) {
 		s.ServeHTTP(httptest.NewRecorder(), r)
 		s.Reset()
 	}
+}
+
+func BenchmarkFull(b *testing.B) {
+	for _, encoding := range []string{"identity", "gzip"} {
+		b.Run(encoding, func(b *testing.B) {
+			s := simulator.New(simulator.Config{Through: market.NewDate(2026, 3, 12), Premium: true})
+			r := httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/query?"+aapl+"&outputsize=full", nil)
+			r.Header.Set("Accept-Encoding", encoding)
+			for b.Loop() {
+				w := sink{header: http.Header{}}
+				s.ServeHTTP(&w, r)
+				b.SetBytes(w.n)
+			}
+		})
+	}
+}
+
+// sink takes an answer and keeps its length alone.
+type sink struct {
+	header http.Header
+	n      int64
+}
+
+func (s *sink) Header() http.Header { return s.header }
+func (s *sink) WriteHeader(int)     {}
+func (s *sink) Write(p []byte) (int, error) {
+	s.n += int64(len(p))
+	return len(p), nil
 }
