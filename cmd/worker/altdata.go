@@ -176,25 +176,32 @@ type altdataPlan struct {
 }
 
 func (a *app) planAltdata(ctx context.Context, s *services, f altdataFlags, req windowRequest) error {
-	plan, err := a.altdata(s, f).Plan(ctx, req.symbols, req.since, req.until)
+	d, err := a.altdataPlan(ctx, s, f, req)
 	if err != nil {
 		return err
-	}
-	pending, err := s.db.PendingFilings(ctx, market.Range{From: 1, To: market.DateOf(plan.Window.Until)})
-	if err != nil {
-		return err
-	}
-	d := altdataPlan{
-		Job: altdata.Name, Since: plan.Window.Since, Until: plan.Window.Until, Symbols: len(req.symbols),
-		IndexDays: plan.Days, Settlements: plan.Settlements, Documents: len(pending), Warnings: plan.Warnings,
 	}
 	if a.asJSON {
 		return a.printJSON(d)
 	}
 	a.printf("%s %s: would look at the indexes of %d days, %d documents that are listed already, and %d settlement dates\n",
-		d.Job, plan.Window, len(d.IndexDays), d.Documents, len(d.Settlements))
+		d.Job, altdata.Window{Since: d.Since, Until: d.Until}, len(d.IndexDays), d.Documents, len(d.Settlements))
 	for _, w := range d.Warnings {
 		a.printf("\nWarning: %s\n", w)
 	}
 	return nil
+}
+
+func (a *app) altdataPlan(ctx context.Context, s *services, f altdataFlags, req windowRequest) (altdataPlan, error) {
+	plan, err := a.altdata(s, f).Plan(ctx, req.symbols, req.since, req.until)
+	if err != nil {
+		return altdataPlan{}, err
+	}
+	pending, err := s.db.PendingFilings(ctx, market.Range{From: 1, To: market.DateOf(plan.Window.Until)})
+	if err != nil {
+		return altdataPlan{}, err
+	}
+	return altdataPlan{
+		Job: altdata.Name, Since: plan.Window.Since, Until: plan.Window.Until, Symbols: len(req.symbols),
+		IndexDays: plan.Days, Settlements: plan.Settlements, Documents: len(pending), Warnings: plan.Warnings,
+	}, nil
 }

@@ -41,8 +41,10 @@ type process struct {
 // app is one call of the program.
 type app struct {
 	process
-	args   []string
-	now    func() time.Time
+	args []string
+	now  func() time.Time
+	// clock is the clock that was given; nil is the machine's.
+	clock  func() time.Time
 	cfg    config
 	log    *zap.Logger
 	redact func(string) string
@@ -61,10 +63,11 @@ func (e exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
 func run(ctx context.Context, args []string, p process) int {
 	out := &output{w: p.Stdout}
 	p.Stdout = out
+	clock := p.Now
 	if p.Now == nil {
 		p.Now = time.Now
 	}
-	a := &app{process: p, args: args, now: p.Now, log: zap.NewNop(), redact: func(s string) string { return s }}
+	a := &app{process: p, args: args, now: p.Now, clock: clock, log: zap.NewNop(), redact: func(s string) string { return s }}
 	root := a.rootCommand() //nolint:contextcheck // cobra hands ctx to the commands
 	root.SetArgs(args)
 	root.SetIn(p.Stdin)
@@ -152,7 +155,7 @@ SQLite file in the data directory and a Redis inside the process.`,
 		return usagef("%w (see %s --help)", err, cmd.CommandPath())
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(a.runCommand(), a.statusCommand(), a.exportCommand(), a.keysCommand(), a.doctorCommand(),
+	root.AddCommand(a.runCommand(), a.backfillCommand(), a.planCommand(), a.statusCommand(), a.gapsCommand(), a.repairCommand(), a.whyCommand(), a.exportCommand(), a.keysCommand(), a.doctorCommand(),
 		a.migrateCommand(), a.simulateCommand(), a.versionCommand())
 	wrapArgs(root)
 	return root
@@ -228,8 +231,9 @@ func (a *app) newLog() *zap.Logger {
 	return zap.New(zapcore.NewCore(newEncoder(encoder), out, level))
 }
 
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+// isTerminal reports whether standard input, output or error is a person's.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 

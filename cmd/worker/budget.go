@@ -54,11 +54,30 @@ type budget struct {
 	// call begins, while those that were sent may finish.
 	stopping <-chan struct{}
 	calls    atomic.Int64
+	// most is the greatest number of calls of this run, 0 for no bound; asked
+	// counts those that were let through to the limits.
+	most  int64
+	asked atomic.Int64
 }
+
+// enoughError says that a run has used the calls that it was given.
+type enoughError struct{ most int64 }
+
+func (e *enoughError) Error() string { return "not asked: " + e.Unwrap().Error() }
+func (e *enoughError) Unwrap() error {
+	return fmt.Errorf("the %d calls of --max-calls are used", e.most)
+}
+func (e *enoughError) Stops() bool { return true }
+
+// Is lets it count as a wait that was called off.
+func (e *enoughError) Is(target error) bool { return target == context.Canceled }
 
 // Wait returns when one call may be made and is written down. Its errors are
 // of kind Quota, Unavailable, or those of ctx.
 func (b *budget) Wait(ctx context.Context) error {
+	if b.most > 0 && b.asked.Add(1) > b.most {
+		return &enoughError{b.most}
+	}
 	ctx, cancel := untilStopping(ctx, b.stopping)
 	defer cancel()
 	// With no day to spend a call may be written down before its turn, so

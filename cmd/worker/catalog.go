@@ -56,6 +56,9 @@ type vendor[C any] struct {
 	limits *limiter.Limiter
 }
 
+// limitsOf makes the limits of one provider.
+type limitsOf func(*services) (*limiter.Limiter, error)
+
 // newBudget makes a provider's budget on its limits. When ctx ends no further
 // call begins.
 func (a *app) newBudget(ctx context.Context, s *services, provider string, perDay int, limits *limiter.Limiter) (*budget, error) {

@@ -102,6 +102,32 @@ func TestStatusAndKeys(t *testing.T) {
 	}
 }
 
+func TestStatusTellsHowFarEachJobIs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).atNight()
+	w.daily("--date", session, "--symbols", three)
+	var st status
+	if code := w.decode(&st, "status"); code != exitOK {
+		t.Fatalf("exit code %d", code)
+	}
+	all := st.Datasets
+	byJob := map[string]dataset{}
+	for _, d := range all {
+		byJob[d.Job] = d
+	}
+	bars, history := byJob["daily_bars"], byJob["backfill"]
+	if len(all) != 4 || bars.Done == nil || *bars.Done != 3 || bars.Symbols != len(market.SP500()) || bars.Period != session || bars.Next != "2026-03-13" ||
+		bars.Last == nil || bars.Last.Status != "ok" || bars.NextAt == nil || !bars.NextAt.Equal(market.NewDate(2026, time.March, 13).In(market.NewYork(), 16, 0).Add(settleTime)) {
+		t.Errorf("daily bars %+v", bars)
+	}
+	if history.Done == nil || *history.Done != 0 || history.Missing == nil || *history.Missing != 0 || history.Last != nil {
+		t.Errorf("history %+v", history)
+	}
+	if week := byJob["weekly_fundamentals"]; week.Next != "2026-W12" || week.Done == nil {
+		t.Errorf("fundamentals %+v", week)
+	}
+}
+
 func TestDoctorAndMigrate(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).withServers()
@@ -135,7 +161,7 @@ func TestUniverseFromRedis(t *testing.T) {
 	w := newWorld(t).withServers()
 	a := &app{log: newTestLog(), cfg: config{Universe: sp500}}
 	s := w.open()
-	if got := a.sp500(t.Context(), s); len(got) != len(market.SP500()) {
+	if got := a.universe(t.Context(), s, true).Symbols; len(got) != len(market.SP500()) {
 		t.Errorf("built-in: %d symbols", len(got))
 	}
 	names := make([]string, 500)
@@ -150,7 +176,7 @@ func TestUniverseFromRedis(t *testing.T) {
 		if err := s.rdb.Set(t.Context(), "cache:universe:sp500", text, 0).Err(); err != nil {
 			t.Fatal(err)
 		}
-		if got := a.sp500(t.Context(), s); len(got) != want {
+		if got := a.universe(t.Context(), s, true).Symbols; len(got) != want {
 			t.Errorf("%.20s: %d symbols, want %d", text, len(got), want)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/alpha-oracle/worker/internal/secret"
+	"github.com/alpha-oracle/worker/internal/universe"
 	"github.com/alpha-oracle/worker/providers/edgar"
 )
 
@@ -55,6 +56,7 @@ func settings() []setting {
 		{env: "SA_DATA__FINRA__BASE_URL", standard: "https://api.finra.org", meaning: "FINRA's data, or a simulator of them"},
 		{env: "SA_DATA__FINRA__RATE_LIMIT_PER_MINUTE", standard: "60", meaning: "calls to FINRA in any 60 seconds"},
 		{env: "SA_DATA__UNIVERSE__SYMBOLS", standard: "sp500", meaning: "sp500, a comma list, or @file", list: true},
+		{env: "SA_DATA__UNIVERSE__SP500_SOURCE", meaning: "where the list of the S&P 500 is when Redis has none: an https:// address or a file, with JSON, CSV or one symbol a line; empty: the last good list, else the built-in one", secret: true},
 		{env: "SA_LOG__LEVEL", standard: "info", meaning: "debug, info, warn or error"},
 		{env: "SA_LOG__FORMAT", meaning: "json or console; empty: json when standard error is no terminal"},
 	}
@@ -74,8 +76,11 @@ type config struct {
 	EDGAR     edgarConfig
 	FINRA     finraConfig
 	Universe  string
-	LogLevel  zapcore.Level
-	LogFormat string
+	// UniverseSource is where a list of the S&P 500 is: an address, in which
+	// there may be a token, or a file.
+	UniverseSource secret.Value
+	LogLevel       zapcore.Level
+	LogFormat      string
 
 	// source is what ohlcv.source says; empty: the provider's name.
 	source string
@@ -311,10 +316,11 @@ func (l *loader) build() config {
 			BaseURL:   strings.TrimRight(l.url("SA_DATA__FINRA__BASE_URL", "http", "https").Reveal(), "/"),
 			PerMinute: l.count("SA_DATA__FINRA__RATE_LIMIT_PER_MINUTE", 1),
 		},
-		Universe:  l.text("SA_DATA__UNIVERSE__SYMBOLS"),
-		LogLevel:  l.level("SA_LOG__LEVEL"),
-		LogFormat: l.oneOf("SA_LOG__FORMAT", "", "json", "console"),
-		fromWhere: l.from,
+		Universe:       l.text("SA_DATA__UNIVERSE__SYMBOLS"),
+		UniverseSource: l.source("SA_DATA__UNIVERSE__SP500_SOURCE"),
+		LogLevel:       l.level("SA_LOG__LEVEL"),
+		LogFormat:      l.oneOf("SA_LOG__FORMAT", "", "json", "console"),
+		fromWhere:      l.from,
 	}
 }
 
@@ -337,6 +343,14 @@ func (l *loader) url(env string, schemes ...string) secret.Value {
 		l.problem("%s: leave out the user name and password", env)
 	}
 	return secret.New(raw)
+}
+
+func (l *loader) source(env string) secret.Value {
+	location := l.text(env)
+	if err := universe.CheckSource(location); err != nil {
+		l.problem("%s: %w", env, err)
+	}
+	return secret.New(location)
 }
 
 func (l *loader) apiKey(env string) secret.Value {
@@ -406,8 +420,17 @@ func (l *loader) level(env string) zapcore.Level {
 // secrets returns all values that no output may hold.
 func (c config) secrets() []secret.Value {
 	all := []secret.Value{c.Key}
-	for _, url := range []string{c.RedisURL.Reveal(), c.DatabaseURL.Reveal(), c.BaseURL} {
+	source := c.UniverseSource.Reveal()
+	for _, url := range []string{c.RedisURL.Reveal(), c.DatabaseURL.Reveal(), c.BaseURL, source} {
 		all = append(all, secret.URLPasswords(url)...)
+	}
+	// Hosts of lists have no common name for the parameter with the token.
+	_, query, _ := strings.Cut(source, "?")
+	parameters, _ := url.ParseQuery(query)
+	for _, values := range parameters {
+		for _, value := range values {
+			all = append(all, secret.New(value))
+		}
 	}
 	return all
 }

@@ -129,5 +129,5 @@ func (a *app) loadDailyBars(ctx context.Context, s *services, req request, run s
 	report := job.Run(ctx, plan)
 	bar.finish()
 	report.ProviderCalls = int(v.budget.calls.Load())
-	return report, nil
+	return a.withEnd(ctx, s, v.limits, report, askAgain(report)), nil
 }

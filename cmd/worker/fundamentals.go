@@ -129,10 +129,7 @@ func (a *app) loadFundamentals(ctx context.Context, s *services, req weekRequest
 	report := job.Run(ctx, plan)
 	bar.finish()
 	report.ProviderCalls = int(v.budget.calls.Load())
-	if left := askAgain(report); left > 0 && report.Status != sweep.Failed {
-		at := estimate(a.now(), left*len(a.cfg.Functions), start.after(report.ProviderCalls)).at.UTC()
-		report.CompleteAt = &at
-	}
+	report = a.withEnd(ctx, s, v.limits, report, askAgain(report)*len(a.cfg.Functions))
 	if job.Filer == nil {
 		report.Warnings = append(report.Warnings, noAgentText)
 	}

@@ -320,6 +320,9 @@ func (s *services) rebuildEmbedded(ctx context.Context, now time.Time) error {
 	}); err != nil {
 		return err
 	}
+	if _, err := sets.Backfill().Rebuild(ctx); err != nil {
+		return err
+	}
 	_, _, err := idempotency.NewLastRun(s.rdb, s.db).Get(ctx)
 	return err
 }

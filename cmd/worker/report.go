@@ -13,6 +13,7 @@ import (
 
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/internal/sweep"
+	"github.com/alpha-oracle/worker/jobs/backfill"
 	"github.com/alpha-oracle/worker/jobs/dailybars"
 )
 
@@ -58,6 +59,9 @@ func summary(r sweep.Report) string {
 		units = "items"
 	}
 	if r.Symbols > 0 && r.Skipped == r.Symbols && r.Rows+r.ProviderCalls == 0 {
+		if r.Job == backfill.RepairName {
+			return fmt.Sprintf("nothing to fetch: %d symbols have no gap that a source could fill (0 provider calls)", r.Symbols)
+		}
 		return fmt.Sprintf("nothing to fetch: all %d %s are stored for this %s already (0 provider calls)", r.Symbols, units, periodOf(r))
 	}
 	stored := fmt.Sprintf("%s, %d of %d %s stored (%d before), %d rows written", r.Status, r.Fetched+r.Skipped, r.Symbols, units, r.Skipped, r.Rows)
@@ -73,8 +77,11 @@ func periodOf(r sweep.Report) string {
 	if _, err := market.ParseWeek(r.Period); err == nil {
 		return "week"
 	}
-	if strings.Contains(r.Period, "/") {
+	switch {
+	case strings.Contains(r.Period, "/"):
 		return "window"
+	case strings.Contains(r.Period, ".."):
+		return "range"
 	}
 	return "session"
 }
@@ -121,6 +128,9 @@ func advice(r sweep.Report, forced bool) string {
 	}
 	switch r.Status {
 	case sweep.Partial, sweep.WasInterrupted:
+		if r.Outcomes[sweep.PremiumOnly] == r.Failed {
+			return "What is left cannot be had with this key: see worker plan backfill."
+		}
 		return "Nothing is lost: run " + again + ", and it asks only for what is missing."
 	case sweep.OutOfQuota:
 		text := fmt.Sprintf("Run %s after midnight in New York (%s): it asks only for what is missing.",

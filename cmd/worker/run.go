@@ -30,10 +30,10 @@ func (a *app) runCommand() *cobra.Command {
 		Example: "  worker run daily-bars --demo\n  worker run fundamentals --demo",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.helpThenUsage(cmd, "name a job: daily-bars, fundamentals, altdata")
+			return a.helpThenUsage(cmd, "name a job: daily-bars, fundamentals, altdata, backfill")
 		},
 	}
-	cmd.AddCommand(a.dailyBarsCommand(), a.fundamentalsCommand(), a.altdataCommand())
+	cmd.AddCommand(a.dailyBarsCommand(), a.fundamentalsCommand(), a.altdataCommand(), a.backfillCommand())
 	return cmd
 }
 
@@ -42,11 +42,20 @@ type runFlags struct {
 	symbols                   once
 	force, dryRun, wait, demo bool
 	noMigrate                 bool
+	// maxCalls is the greatest number of provider calls; 0: no bound.
+	maxCalls int
 }
 
+const symbolsHelp = "sp500, a comma list, or @file (default: SA_DATA__UNIVERSE__SYMBOLS)"
+
 func (f *runFlags) add(flags *pflag.FlagSet) {
-	flags.Var(&f.symbols, "symbols", "sp500, a comma list, or @file (default: SA_DATA__UNIVERSE__SYMBOLS)")
+	f.addFetching(flags)
 	flags.BoolVar(&f.force, "force", false, "ask again also for symbols that are done")
+}
+
+// addFetching adds those of them that do not depend on what is done.
+func (f *runFlags) addFetching(flags *pflag.FlagSet) {
+	flags.Var(&f.symbols, "symbols", symbolsHelp)
 	flags.BoolVar(&f.dryRun, "dry-run", false, "say what would be fetched, and fetch nothing")
 	flags.BoolVar(&f.wait, "wait", false, "wait for another worker that has the run, instead of failing")
 	flags.BoolVar(&f.demo, "demo", false, "ten symbols from a simulator inside the process; needs no key")
@@ -107,7 +116,7 @@ func (a *app) withRun(ctx context.Context, f runFlags, do func(context.Context, 
 		return err
 	}
 	if symbols == nil {
-		symbols = a.sp500(ctx, s)
+		symbols = a.universe(ctx, s, !f.dryRun).Symbols
 	}
 	return do(ctx, s, symbols)
 }

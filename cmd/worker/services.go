@@ -66,7 +66,7 @@ func (a *app) openServices(ctx context.Context) (*services, error) {
 
 func (a *app) openDatabase(ctx context.Context, s *services) (err error) {
 	if s.embeddedDB {
-		s.db, err = openSQLite(ctx, filepath.Join(a.cfg.DataDir, databaseFile))
+		s.db, err = openSQLite(ctx, filepath.Join(a.cfg.DataDir, databaseFile), sqlite.Options{Now: a.now})
 	} else {
 		s.db, err = openPostgres(ctx, a.cfg.DatabaseURL.Reveal())
 	}
@@ -78,8 +78,8 @@ func (a *app) openDatabase(ctx context.Context, s *services) (err error) {
 
 // The two openers keep a nil pointer from becoming a store.DB that is not nil.
 
-func openSQLite(ctx context.Context, path string) (store.DB, error) {
-	db, err := sqlite.Open(ctx, path, sqlite.Options{})
+func openSQLite(ctx context.Context, path string, o sqlite.Options) (store.DB, error) {
+	db, err := sqlite.Open(ctx, path, o)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func openPostgres(ctx context.Context, url string) (store.DB, error) {
 func (a *app) openRedis(ctx context.Context, s *services) error {
 	url := a.cfg.RedisURL.Reveal()
 	if s.embeddedRedis {
-		server, err := embedded.StartRedis(ctx)
+		server, err := embedded.StartRedis(ctx, a.clock)
 		if err != nil {
 			return err
 		}

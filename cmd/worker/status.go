@@ -12,6 +12,7 @@ import (
 	"github.com/alpha-oracle/worker/internal/limiter"
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/internal/store"
+	"github.com/alpha-oracle/worker/internal/sweep"
 )
 
 // shownRuns is how many of the newest runs a status lists.
@@ -23,6 +24,7 @@ type status struct {
 	Redis    string        `json:"redis"`
 	Session  market.Date   `json:"newest_final_session"`
 	Bars     barStatus     `json:"bars"`
+	Datasets []dataset     `json:"datasets"`
 	Quotas   []quotaStatus `json:"quotas"`
 	Runs     []runStatus   `json:"runs"`
 }
@@ -96,6 +98,11 @@ func (a *app) showStatus(ctx context.Context, s *services) error {
 	a.printf("database  %s\nredis     %s\n", st.Database, st.Redis)
 	a.printf("bars      %d of %d symbols, %s to %s (newest final session: %s)\n\n",
 		st.Bars.Bars, st.Bars.Symbols, orNone(st.Bars.Oldest), orNone(st.Bars.Newest), st.Session)
+	datasets := a.newTable("job", "period", "done", "last run", "next period")
+	for _, d := range st.Datasets {
+		datasets.AppendRow(table.Row{d.Job, d.Period, d.done(), d.lastRun(), d.nextPeriod()})
+	}
+	a.printf("%s\n", datasets.Render())
 	quotas := a.newTable("quota", "may go now", "limit", "pace", "starts anew")
 	for _, q := range st.Quotas {
 		reset, pace := "sliding", fmt.Sprintf("%.0f %%", 100*q.Share)
@@ -153,6 +160,9 @@ func (a *app) readStatus(ctx context.Context, s *services) (status, error) {
 	for _, r := range runs {
 		st.Runs = append(st.Runs, newRunStatus(r))
 	}
+	if st.Datasets, err = a.datasets(ctx, s, st.Session); err != nil {
+		return status{}, err
+	}
 	st.Quotas, err = a.quotas(ctx, s)
 	return st, err
 }
@@ -173,8 +183,8 @@ func newRunStatus(r store.RunInfo) runStatus {
 // yet, the ledger does.
 func (a *app) quotas(ctx context.Context, s *services) ([]quotaStatus, error) {
 	var levels []limiter.Level
-	for _, limitsOf := range []func(*services) (*limiter.Limiter, error){a.limits, a.edgarLimits, a.finraLimits} {
-		limits, err := limitsOf(s)
+	for _, of := range []limitsOf{a.limits, a.edgarLimits, a.finraLimits} {
+		limits, err := of(s)
 		if err != nil {
 			return nil, err
 		}
@@ -211,6 +221,15 @@ func newQuotaStatus(l limiter.Level) quotaStatus {
 	reset := l.Reset.UTC()
 	q.Reset = &reset
 	return q
+}
+
+// withEnd adds to a report when the calls that are left can all have been made,
+// by what the provider has said of its limits meanwhile.
+func (a *app) withEnd(ctx context.Context, s *services, limits *limiter.Limiter, r sweep.Report, calls int) sweep.Report {
+	if calls > 0 && r.Status != sweep.Failed {
+		r.CompleteAt = new(estimate(a.now(), calls, a.pace(context.WithoutCancel(ctx), s, limits)).at.UTC())
+	}
+	return r
 }
 
 // pace is what the limits allow from now on.

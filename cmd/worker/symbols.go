@@ -2,28 +2,28 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/internal/rediskey"
+	"github.com/alpha-oracle/worker/internal/universe"
 )
 
 const sp500 = "sp500"
 
-// leastSP500 is the smallest list that is taken for the index: a shorter one
-// is a broken answer of whoever wrote it.
-const leastSP500 = 490
-
 // givenSymbols returns the symbols of --symbols, else those of the
-// configuration; nil stands for the S&P 500, whose list is in Redis.
+// configuration; nil stands for the S&P 500, whose list [app.sp500]
+// finds.
 func (a *app) givenSymbols(flag once) ([]market.Symbol, error) {
 	from, text := "SA_DATA__UNIVERSE__SYMBOLS", a.cfg.Universe
 	if flag.set {
@@ -62,33 +62,67 @@ func parseUniverse(text string) ([]market.Symbol, error) {
 	return symbols, nil
 }
 
-// sp500 prefers the list that alpha-oracle keeps in Redis to the built-in one.
-func (a *app) sp500(ctx context.Context, s *services) []market.Symbol {
-	symbols, err := cachedSP500(ctx, s.rdb)
-	if err == nil {
-		return symbols
+// universe returns the S&P 500 as package universe finds it. Only with write
+// does a new list become the last good one; what shows or plans does without.
+func (a *app) universe(ctx context.Context, s *services, write bool) universe.List {
+	found, err := universe.Resolver{
+		Cache: sp500Cache{s.rdb}, Book: s.db,
+		Source: a.cfg.UniverseSource.Reveal(), Client: newListClient(), ReadOnly: !write,
+	}.Resolve(ctx)
+	if err != nil {
+		// Whoever asked is being stopped, and needs symbols only to say how
+		// many are left.
+		return universe.BuiltIn()
 	}
-	if !errors.Is(err, redis.Nil) {
-		a.log.Warn("using the built-in list of the S&P 500", zap.String("key", rediskey.CacheSP500), zap.Error(err))
+	for _, warning := range found.Warnings {
+		a.log.Warn(warning)
 	}
-	return market.SP500()
+	a.log.Debug("the S&P 500", zap.String("from", found.From), zap.Int("symbols", len(found.Symbols)))
+	if write && len(found.Added)+len(found.Removed) > 0 {
+		a.log.Info("the S&P 500 has changed", zap.String("from", found.From),
+			zap.Int("added", len(found.Added)), zap.Strings("added_first", firstNames(found.Added)),
+			zap.Int("removed", len(found.Removed)), zap.Strings("removed_first", firstNames(found.Removed)))
+	}
+	return found
 }
 
-func cachedSP500(ctx context.Context, rdb *redis.Client) ([]market.Symbol, error) {
-	text, err := rdb.Get(ctx, rediskey.CacheSP500).Bytes()
-	if err != nil {
-		return nil, err
+// firstNames returns as many names as a line of the log can take.
+func firstNames(symbols []market.Symbol) []string {
+	const enough = 10
+	names := make([]string, 0, enough)
+	for _, symbol := range symbols[:min(enough, len(symbols))] {
+		names = append(names, string(symbol))
 	}
-	var names []string
-	if err := json.Unmarshal(text, &names); err != nil {
-		return nil, fmt.Errorf("no JSON array of symbols: %w", err)
+	return names
+}
+
+// sp500Cache is the list in Redis, which alpha-oracle writes too.
+type sp500Cache struct{ rdb *redis.Client }
+
+func (c sp500Cache) Key() string { return rediskey.CacheSP500 }
+
+func (c sp500Cache) Get(ctx context.Context) ([]byte, error) {
+	text, err := c.rdb.Get(ctx, rediskey.CacheSP500).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return nil, nil
 	}
-	symbols, err := market.ParseSymbols(strings.Join(names, ","))
-	if err != nil {
-		return nil, err
+	return text, err
+}
+
+func (c sp500Cache) Add(ctx context.Context, text []byte, ttl time.Duration) error {
+	return c.rdb.SetNX(ctx, rediskey.CacheSP500, text, ttl).Err()
+}
+
+// newListClient keeps no connection: the next list is asked for a run later.
+func newListClient() *http.Client {
+	return &http.Client{
+		Timeout: 30 * time.Second,
+		Transport: &http.Transport{
+			DialContext:            (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+			TLSHandshakeTimeout:    10 * time.Second,
+			ResponseHeaderTimeout:  15 * time.Second,
+			MaxResponseHeaderBytes: 64 << 10,
+			DisableKeepAlives:      true,
+		},
 	}
-	if len(symbols) < leastSP500 {
-		return nil, fmt.Errorf("it holds %d symbols, the index has about 503", len(symbols))
-	}
-	return symbols, nil
 }

@@ -28,6 +28,8 @@ const (
 	// tick is how often expiry is driven: the server's clock for TTLs
 	// stands still by itself.
 	tick = 100 * time.Millisecond
+	// clockTick is how often a given clock is read.
+	clockTick = 5 * time.Millisecond
 	// lockPatience covers the moment in which the kernel still takes down
 	// a killed owner.
 	lockPatience = time.Second
@@ -82,14 +84,22 @@ func (l *Lock) Release() error { return l.file.Close() }
 type Redis struct {
 	server   *miniredis.Miniredis
 	password string
+	clock    func() time.Time
 	stop     context.CancelFunc
 	driven   sync.WaitGroup
 }
 
+func (r *Redis) setTime() {
+	if r.clock != nil {
+		r.server.SetTime(r.clock())
+	}
+}
+
 // StartRedis starts an empty server on a free loopback port. It runs until
-// Close.
-func StartRedis(ctx context.Context) (*Redis, error) {
-	r := &Redis{server: miniredis.NewMiniRedis(), password: rand.Text()}
+// Close. Its time is that of clock, to a tick; nil is the machine's.
+func StartRedis(ctx context.Context, clock func() time.Time) (*Redis, error) {
+	r := &Redis{server: miniredis.NewMiniRedis(), password: rand.Text(), clock: clock}
+	r.setTime()
 	r.server.RequireAuth(r.password)
 	if err := r.server.Start(); err != nil {
 		return nil, fmt.Errorf("start embedded Redis: %w", err)
@@ -102,7 +112,11 @@ func StartRedis(ctx context.Context) (*Redis, error) {
 
 // drive lets keys expire as time goes by.
 func (r *Redis) drive(ctx context.Context) {
-	ticker := time.NewTicker(tick)
+	every := tick
+	if r.clock != nil {
+		every = clockTick
+	}
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	var last time.Time
 	for {
@@ -110,6 +124,7 @@ func (r *Redis) drive(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
+			r.setTime()
 			if !last.IsZero() {
 				r.server.FastForward(now.Sub(last))
 			}

@@ -43,7 +43,7 @@ func connect(t *testing.T, url string) *redis.Client {
 
 func TestKeysExpireAsTimeGoesBy(t *testing.T) {
 	t.Parallel()
-	server, err := embedded.StartRedis(t.Context())
+	server, err := embedded.StartRedis(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestKeysExpireAsTimeGoesBy(t *testing.T) {
 
 func TestOthersOnTheMachineAreKeptOut(t *testing.T) {
 	t.Parallel()
-	server, err := embedded.StartRedis(t.Context())
+	server, err := embedded.StartRedis(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestOthersOnTheMachineAreKeptOut(t *testing.T) {
 
 func TestScriptsReadTheServersTime(t *testing.T) {
 	t.Parallel()
-	server, err := embedded.StartRedis(t.Context())
+	server, err := embedded.StartRedis(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,9 @@
 // A symbol is done when the session's own bar is committed. Every reply holds
 // more than that bar; the bars before it, as far as the window reaches back,
 // are compared with the stored ones and stored too, so that a reply also
-// closes the gaps behind it.
+// closes the gaps behind it. If many of them have changed at once, as after a
+// split, all that is stored of the symbol is read again before any of it is
+// replaced, so that no series is on two bases.
 package dailybars
 
 import (
@@ -19,21 +21,29 @@ import (
 // Name is the job's name in the ledger, in Redis and in reports.
 const Name = "daily_bars"
 
-// windowSessions is how far back a reply is stored: what the smallest reply of
+// WindowSessions is how far back a reply is stored: what the smallest reply of
 // the providers holds.
-const windowSessions = 100
+const WindowSessions = 100
 
 // Source is what this job asks of a provider.
 type Source interface {
 	// DailyBars returns the bars of a symbol, ascending, at least those
 	// of window.To and as many of the window's others as come with them.
 	DailyBars(ctx context.Context, symbol market.Symbol, window market.Range) (market.Series, error)
+	// History returns all bars of a symbol that the source has in window, from
+	// its reach on. It is asked only for a symbol whose stored bars are on
+	// another base than the answer.
+	History(ctx context.Context, symbol market.Symbol, window market.Range) (market.Series, error)
+	// Reach returns the first session that can be had; zero if all can.
+	Reach() (market.Date, error)
 }
 
 // Store is what this job asks of a claimed run.
 type Store interface {
 	// SaveBars stores the bars and the fact that their symbol is done for
-	// session in one transaction; with the zero Date the bars only.
+	// session in one transaction; with the zero Date the bars only. It
+	// refuses bars that would leave the symbol on two bases with a
+	// *[market.RebasedError].
 	SaveBars(ctx context.Context, series market.Series, session market.Date) (market.Changes, error)
 	// SaveAttempt records that symbol was asked for without becoming done.
 	SaveAttempt(ctx context.Context, symbol market.Symbol, outcome, message string) error
@@ -60,7 +70,8 @@ type Job struct {
 	// Through is the newest session whose bars are final.
 	Through market.Date
 	// Force asks also for symbols that are done. They stay done whatever
-	// comes of it.
+	// comes of it. It also stores bars that are on another base than older
+	// ones, if those cannot be read again.
 	Force bool
 	// Sweep sets the workers and who is told of progress; its Visit and
 	// Attempt are the job's own.
@@ -163,10 +174,10 @@ func (j Job) Run(ctx context.Context, plan Plan) sweep.Report {
 	return report
 }
 
-// window is the windowSessions that end with session, or as many as the
+// window is the WindowSessions that end with session, or as many as the
 // calendar knows.
 func (j Job) window(session market.Date) market.Range {
-	from, err := j.Calendar.Back(session, windowSessions-1)
+	from, err := j.Calendar.Back(session, WindowSessions-1)
 	if err != nil {
 		from = j.Calendar.Known().From
 	}

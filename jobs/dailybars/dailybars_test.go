@@ -32,6 +32,10 @@ type source struct {
 	answers map[market.Symbol]any
 	asked   []market.Symbol
 	window  market.Range
+	// history is the answer to each question for all, whole the questions.
+	history []market.Bar
+	whole   []market.Range
+	reach   market.Date
 }
 
 func (s *source) DailyBars(_ context.Context, symbol market.Symbol, window market.Range) (market.Series, error) {
@@ -47,6 +51,17 @@ func (s *source) DailyBars(_ context.Context, symbol market.Symbol, window marke
 	return market.Series{Symbol: symbol, Source: "test", Bars: []market.Bar{bar(before), bar(session)}}, nil
 }
 
+// History and Reach are those of a source without bounds.
+func (s *source) History(ctx context.Context, symbol market.Symbol, window market.Range) (market.Series, error) {
+	s.mu.Lock()
+	s.whole = append(s.whole, window)
+	bars := s.history
+	s.mu.Unlock()
+	return market.Series{Symbol: symbol, Source: "test", Bars: slices.Clone(bars)}, ctx.Err()
+}
+
+func (s *source) Reach() (market.Date, error) { return s.reach, nil }
+
 // memory is the store, the ledger and the done-set of a test.
 type memory struct {
 	mu       sync.Mutex
@@ -58,8 +73,11 @@ type memory struct {
 	done     map[market.Symbol]bool
 	events   []string
 	saveErr  error
-	addErr   error
-	doneErr  error
+	// rebased refuses, once, bars that begin after the oldest stored one.
+	rebased *market.RebasedError
+	newBase bool
+	addErr  error
+	doneErr error
 }
 
 func newMemory() *memory {
@@ -74,6 +92,10 @@ func (m *memory) SaveBars(ctx context.Context, s market.Series, d market.Date) (
 	defer m.mu.Unlock()
 	if err := errors.Join(ctx.Err(), m.saveErr); err != nil {
 		return market.Changes{}, err
+	}
+	m.newBase = s.NewBase
+	if m.rebased != nil && !s.NewBase && s.Bars[0].Date > m.rebased.Stored.From {
+		return market.Changes{}, fmt.Errorf("save: %w", m.rebased)
 	}
 	inserted := len(s.Bars) - len(m.bars[s.Symbol])
 	m.bars[s.Symbol] = s.Bars
@@ -216,7 +238,8 @@ func TestAReplyWithoutTheSession(t *testing.T) {
 		kept  int
 	}{
 		{"newest session not there yet", session, []market.Bar{bar(before)}, sweep.NotReady, 1},
-		{"nothing at all", session, []market.Bar{}, sweep.NotReady, 0},
+		{"nothing at all", session, []market.Bar{}, sweep.NoData, 0},
+		{"traded no longer", session, []market.Bar{bar(before - 40)}, sweep.NoData, 1},
 		{"an older session is missing", before, []market.Bar{bar(before - 1)}, sweep.NoData, 1},
 		{"only a session that is still open", session, []market.Bar{bar(before), bar(after)}, sweep.NotReady, 1},
 	} {
@@ -295,7 +318,7 @@ func TestBarsThatWerePaidForAreStoredWhenTheRunIsStopped(t *testing.T) {
 	m := newMemory()
 	ctx, cancel := context.WithCancel(t.Context())
 	j := job(nil, m)
-	j.Source = stopper{cancel}
+	j.Source = &stopper{cancel: cancel}
 	plan, err := j.Plan(ctx, session, []market.Symbol{"AAPL", "MSFT"})
 	if err != nil {
 		t.Fatal(err)
@@ -310,9 +333,13 @@ func TestBarsThatWerePaidForAreStoredWhenTheRunIsStopped(t *testing.T) {
 }
 
 // stopper stops the run while its reply is on the way.
-type stopper struct{ cancel func() }
+type stopper struct {
+	source
 
-func (s stopper) DailyBars(_ context.Context, symbol market.Symbol, _ market.Range) (market.Series, error) {
+	cancel func()
+}
+
+func (s *stopper) DailyBars(_ context.Context, symbol market.Symbol, _ market.Range) (market.Series, error) {
 	s.cancel()
 	return market.Series{Symbol: symbol, Bars: []market.Bar{bar(session)}}, nil
 }
@@ -393,5 +420,49 @@ func TestPlanRefusesWhatIsNoFinalSession(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("Plan(%s) = %v, want %q", test.date, err, test.want)
 		}
+	}
+}
+
+// A split leaves the older bars on another base unless all are read again.
+func TestAChangedBaseReadsTheWholeHistory(t *testing.T) {
+	t.Parallel()
+	oldest := session - 400
+	whole := []market.Bar{bar(session - 400), bar(before), bar(session)}
+	for name, test := range map[string]struct {
+		history []market.Bar
+		reach   market.Date
+		force   bool
+		want    sweep.Outcome
+		calls   int
+		says    string
+		newBase bool
+	}{
+		"all can be read":             {history: whole, want: sweep.Stored, calls: 1, newBase: true},
+		"the newest bar is missing":   {history: whole[:2], want: sweep.BadPayload, calls: 1, says: "lacks the bar of 2026-03-12"},
+		"the history begins later":    {history: whole[1:], want: sweep.BadPayload, calls: 1, says: "holds 2026-03-11..2026-03-12 only"},
+		"it does, and force":          {history: whole[1:], force: true, want: sweep.Stored, calls: 1, newBase: true},
+		"a key without history":       {reach: session - 140, want: sweep.BadPayload, says: "--force"},
+		"a key without it, and force": {reach: session - 140, force: true, want: sweep.Stored, newBase: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, src := newMemory(), &source{history: test.history, reach: test.reach}
+			m.rebased = &market.RebasedError{Symbol: "AAPL", Changed: 90, Compared: 99, Ratio: 0.25, Stored: market.Range{From: oldest, To: before}}
+			j := job(src, m)
+			j.Force = test.force
+			report := runJob(t, j, session, "AAPL")
+			if report.Outcomes[test.want] != 1 || len(src.whole) != test.calls || m.newBase != test.newBase {
+				t.Errorf("outcomes %v, %d calls for the history, on a new base: %v", report.Outcomes, len(src.whole), m.newBase)
+			}
+			if len(src.whole) == 1 && src.whole[0] != (market.Range{From: oldest, To: session}) {
+				t.Errorf("asked for %s", src.whole[0])
+			}
+			if stored := len(m.bars["AAPL"]) > 0; stored != test.want.Done() {
+				t.Errorf("stored %d bars", len(m.bars["AAPL"]))
+			}
+			if !strings.Contains(m.said["AAPL"], test.says) {
+				t.Errorf("says %q", m.said["AAPL"])
+			}
+		})
 	}
 }

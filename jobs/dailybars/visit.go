@@ -2,8 +2,9 @@ package dailybars
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"maps"
+	"slices"
 	"sync/atomic"
 
 	"github.com/alpha-oracle/worker/internal/market"
@@ -34,26 +35,16 @@ func (v *visitor) visit(ctx context.Context, symbol market.Symbol) (sweep.Result
 		store = v.keep
 	}
 	result, err := store(ctx, series)
-	result.Dropped = dropped(cleaned)
+	result.Dropped = cleaned.Dropped()
 	return result, err
-}
-
-// dropped names what a good answer held besides bars for the window.
-func dropped(c market.Cleaned) map[string]int {
-	counts := map[string]int{
-		"out_of_window": c.OutOfWindow, "unfinished": c.Unfinished,
-		"no_session": c.NoSession, "repeated": c.Repeats,
-	}
-	maps.DeleteFunc(counts, func(_ string, n int) bool { return n == 0 })
-	return counts
 }
 
 // keep stores what a good reply holds besides the session's own bar, without
 // making the symbol done.
 func (v *visitor) keep(ctx context.Context, series market.Series) (sweep.Result, error) {
-	result := v.missing(series.Bars)
-	if len(series.Bars) == 0 {
-		return result, nil
+	result, err := v.missing(series.Bars)
+	if err != nil || len(series.Bars) == 0 {
+		return result, err
 	}
 	changes, err := v.commit(ctx, series, 0)
 	result.Rows = changes.Written()
@@ -62,24 +53,82 @@ func (v *visitor) keep(ctx context.Context, series market.Series) (sweep.Result,
 
 // missing says why a good reply does not make the symbol done: its newest bar
 // is not the session's.
-func (v *visitor) missing(bars []market.Bar) sweep.Result {
-	newest := "none in the window " + v.window.String()
+func (v *visitor) missing(bars []market.Bar) (sweep.Result, error) {
+	late, err := v.Calendar.Back(v.Through, market.LateSessions)
+	if err != nil {
+		return sweep.Result{}, err
+	}
+	newest, held := "none in the window "+v.window.String(), market.Date(0)
 	if len(bars) > 0 {
-		newest = bars[len(bars)-1].Date.String()
+		held = bars[len(bars)-1].Date
+		newest = held.String()
 	}
 	message := fmt.Sprintf("no bar of %s; the newest is %s", v.session, newest)
-	if v.session == v.Through {
-		return sweep.Result{Outcome: sweep.NotReady, Message: message}
+	if v.session == v.Through && held >= late {
+		return sweep.Result{Outcome: sweep.NotReady, Message: message}, nil
 	}
-	return sweep.Result{Outcome: sweep.NoData, Message: message}
+	return sweep.Result{Outcome: sweep.NoData, Message: message}, nil
 }
 
 func (v *visitor) commit(ctx context.Context, series market.Series, done market.Date) (market.Changes, error) {
 	changes, err := v.Store.SaveBars(ctx, series, done)
+	var rebased *market.RebasedError
+	if errors.As(err, &rebased) {
+		if series, err = v.whole(ctx, series, rebased); err != nil {
+			return market.Changes{}, err
+		}
+		changes, err = v.Store.SaveBars(ctx, series, done)
+	}
 	if err != nil {
-		return market.Changes{}, &sweep.StoreError{Err: err}
+		return market.Changes{}, sweep.Unsaved(err)
 	}
 	return changes, nil
+}
+
+// whole returns what takes the place of a series that is on another base than
+// the other bars that are stored: the history since the oldest of them, at the
+// price of a call. With Force it may leave some of them as they are; with a key
+// that does not reach back as far it is then the series itself.
+func (v *visitor) whole(ctx context.Context, series market.Series, rebased *market.RebasedError) (market.Series, error) {
+	reach, err := v.Source.Reach()
+	if err != nil {
+		return market.Series{}, err
+	}
+	if reach > rebased.Stored.From {
+		series.NewBase = true
+		if v.Force {
+			return series, nil
+		}
+		return market.Series{}, fmt.Errorf("%w; this key reaches back to %s only: take one that holds the whole history, "+
+			"or --force, which stores the answer beside the older bars", rebased, reach)
+	}
+	newest := series.Bars[len(series.Bars)-1].Date
+	window := market.Range{
+		From: max(min(rebased.Stored.From, v.window.From), v.Calendar.Known().From),
+		To:   max(v.window.To, min(rebased.Stored.To, v.Through)),
+	}
+	all, err := v.Source.History(ctx, series.Symbol, window)
+	if err != nil {
+		return market.Series{}, err
+	}
+	cleaned, err := market.Clean(all.Bars, window, v.Through, v.Calendar)
+	if err != nil {
+		return market.Series{}, fmt.Errorf("%s: %w", series.Symbol, err)
+	}
+	all.Bars = cleaned.Bars
+	if !slices.ContainsFunc(all.Bars, func(b market.Bar) bool { return b.Date == newest }) {
+		return market.Series{}, &market.PayloadError{Reason: fmt.Sprintf("the whole history of %s lacks the bar of %s, which the answer before it held", series.Symbol, newest)}
+	}
+	held := market.Range{From: all.Bars[0].Date, To: all.Bars[len(all.Bars)-1].Date}
+	holds, err := rebased.HeldBy(held, v.Through, v.Calendar)
+	if err != nil {
+		return market.Series{}, err
+	}
+	if !holds && !v.Force {
+		return market.Series{}, fmt.Errorf("%w; it was read again, and holds %s only: delete the other bars, or --force, which stores it beside them", rebased, held)
+	}
+	all.NewBase = true
+	return all, nil
 }
 
 // save commits the series with the session's bar, and only then repeats in
