@@ -7,16 +7,13 @@ import (
 	"github.com/alpha-oracle/worker/internal/market"
 )
 
-// Basis is what the prices of a source are adjusted for. Bars of two bases never
-// stand in one series.
-type Basis string
+// Basis is what the prices of a source are adjusted for.
+type Basis = market.Basis
 
 // The bases.
 const (
-	// Raw: prices as traded.
-	Raw Basis = "raw"
-	// SplitAdjusted: a split rewrites all older bars; dividends do not.
-	SplitAdjusted Basis = "split"
+	Raw           = market.Raw
+	SplitAdjusted = market.SplitAdjusted
 )
 
 // BarTraits are what a source of daily bars can do, so that a plan can choose
