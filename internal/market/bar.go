@@ -28,6 +28,14 @@ type Series struct {
 // Changes counts what a save did to the stored bars.
 type Changes struct {
 	Inserted, Updated, Unchanged int
+	// OtherBasis is the number of bars that were left out, since they are
+	// older than Since.
+	OtherBasis int
+	// Since is the first date of the bars that count; the zero Date unless
+	// some were left out. What is older may be on another [Basis] than the
+	// stored bars, with which the series no longer agrees from there back,
+	// and none of it is answered.
+	Since Date
 }
 
 // Written returns the number of rows that were written.

@@ -8,38 +8,69 @@ import (
 	"github.com/alpha-oracle/worker/internal/market"
 )
 
-// Fields of corrections that tell of another base.
-const (
-	closeField    = "close"
-	adjCloseField = "adjusted_close"
-)
-
 // Diff is the difference between the stored bars of a symbol and the ones
 // that came in: all that a save has to write.
 type Diff struct {
-	// New are the bars of dates that are not stored; Changed are those whose
-	// values differ, as they are to be stored.
+	// New are the bars of dates that are not stored; Changed are those that
+	// take the place of stored ones, as they are to be stored, with the source
+	// of the series.
 	New, Changed []market.Bar
-	Unchanged    int
-	// Leading is the number of those in Changed that are before the first
-	// unchanged one.
-	Leading int
+	// Filled are stored bars as they are to be, whose volume or adjusted close
+	// was missing; their prices and their source stay.
+	Filled    []market.Bar
+	Unchanged int
+	Moves     Moves
 	// Corrections holds one entry for each value that differs, in ascending
 	// order of the dates. Symbol, Source and At are left to the store.
 	Corrections []Correction
+	// OtherBasis is the number of bars of the series that are left out: those
+	// before Since, which is zero if there are none.
+	OtherBasis int
+	Since      market.Date
+}
+
+// Moves counts how many of the compared bars, which are those of dates that are
+// stored, are on another base than what is stored, as after a split: their close
+// differs by more than a tick, or, where one source replaces its own bar or one
+// of an unknown source, that or the adjusted close. A tick is 0.01, or 0.0001
+// where the stored close is below 1.
+type Moves struct {
+	Changed, Compared int
+	// Oldest is the number of those before the first that has not moved.
+	Oldest int
+	// Ratio is the new close through the old one, or the adjusted one where
+	// the close has not moved, of the oldest that has.
+	Ratio float64
 }
 
 // Changes returns the counts of the difference.
 func (d Diff) Changes() market.Changes {
-	return market.Changes{Inserted: len(d.New), Updated: len(d.Changed), Unchanged: d.Unchanged}
+	return market.Changes{
+		Inserted: len(d.New), Updated: len(d.Changed) + len(d.Filled), Unchanged: d.Unchanged,
+		OtherBasis: d.OtherBasis, Since: d.Since,
+	}
+}
+
+// Kept returns the part of a series that counts, and of what it answers for.
+func (d Diff) Kept(series market.Series, answered market.Range) (market.Series, market.Range) {
+	series.Bars = series.Bars[d.OtherBasis:]
+	if answered.From = max(answered.From, d.Since); answered.To < answered.From {
+		answered = market.Range{}
+	}
+	return series, answered
 }
 
 // Compare merges incoming with the stored bars of the same dates; both are
 // ascending by date without repeats, and stored may hold further dates. The
-// four prices, the volume and the adjusted close are compared, the source is
-// not. An absent adjusted close never overwrites a stored one, and a volume of
-// zero never a positive one: a poorer answer must not spoil a better one.
+// four prices, the volume and the adjusted close are compared. All that differs
+// is replaced, as where one source has written all of them; [Judge] is Compare
+// for several sources.
 func Compare(stored, incoming []market.Bar) Diff {
+	return compare(stored, incoming, func(market.Date) rule { return rule{verdict: replaced, sameBase: true, sameAdj: true} })
+}
+
+// compare is Compare with a rule for each date whose bars differ.
+func compare(stored, incoming []market.Bar, of func(market.Date) rule) Diff {
 	if len(stored) == 0 {
 		return Diff{New: incoming}
 	}
@@ -53,32 +84,50 @@ func Compare(stored, incoming []market.Bar) Diff {
 			d.New = append(d.New, bar)
 			continue
 		}
-		d.compare(stored[at], bar)
+		d.compare(stored[at], bar, of)
 	}
 	return d
 }
 
-func (d *Diff) compare(old, bar market.Bar) {
+func (d *Diff) compare(old, bar market.Bar, of func(market.Date) rule) {
+	bar = replacing(old, bar)
+	if bar == old { // under every rule
+		d.Unchanged++
+		d.Moves.Compared++
+		return
+	}
+	r := of(bar.Date)
+	d.Moves.add(old, bar, r)
+	if r.verdict != replaced {
+		bar = r.fill(old, bar)
+	}
+	switch {
+	case bar == old:
+		d.Unchanged++
+		return
+	case r.verdict == replaced:
+		d.Changed = append(d.Changed, bar)
+	default:
+		d.Filled = append(d.Filled, bar)
+	}
+	d.correct(bar.Date, "open", old.Open, bar.Open, true)
+	d.correct(bar.Date, "high", old.High, bar.High, true)
+	d.correct(bar.Date, "low", old.Low, bar.Low, true)
+	d.correct(bar.Date, "close", old.Close, bar.Close, true)
+	d.correct(bar.Date, "volume", float64(old.Volume), float64(bar.Volume), true)
+	d.correct(bar.Date, "adjusted_close", old.AdjClose, bar.AdjClose, old.HasAdjClose == bar.HasAdjClose)
+}
+
+// replacing returns bar as it takes the place of old. A poorer answer must not
+// spoil a better one.
+func replacing(old, bar market.Bar) market.Bar {
 	if !bar.HasAdjClose {
 		bar.AdjClose, bar.HasAdjClose = old.AdjClose, old.HasAdjClose
 	}
 	if bar.Volume == 0 && old.Volume > 0 {
 		bar.Volume = old.Volume
 	}
-	if bar == old {
-		d.Unchanged++
-		return
-	}
-	d.Changed = append(d.Changed, bar)
-	if d.Unchanged == 0 {
-		d.Leading++
-	}
-	d.correct(bar.Date, "open", old.Open, bar.Open, true)
-	d.correct(bar.Date, "high", old.High, bar.High, true)
-	d.correct(bar.Date, "low", old.Low, bar.Low, true)
-	d.correct(bar.Date, closeField, old.Close, bar.Close, true)
-	d.correct(bar.Date, "volume", float64(old.Volume), float64(bar.Volume), true)
-	d.correct(bar.Date, adjCloseField, old.AdjClose, bar.AdjClose, old.HasAdjClose == bar.HasAdjClose)
+	return bar
 }
 
 // correct notes a value that differs. hadOld is false where the stored value
@@ -89,73 +138,42 @@ func (d *Diff) correct(date market.Date, field string, was, is float64, hadOld b
 	}
 }
 
-// Rebased reports whether the series is on another base than what is stored, as
-// after a split. Of the compared bars, which are those of dates that are stored,
-// the changed ones have a close that differs by more than a tick, or both an
-// adjusted close and it does: 0.01, or 0.0001 where the stored close is below 1.
-// Rebased are two bars and more if all of them have changed, and five changed
-// ones if they are half of them, or the oldest of them. ratio is the new close through the old one, or
-// the adjusted one where the close has not changed, of the oldest of those.
-func (d Diff) Rebased() (changed, compared int, ratio float64, rebased bool) {
-	compared = len(d.Changed) + d.Unchanged
-	rest, oldest := d.Corrections, 0
-	for i, bar := range d.Changed {
-		n := 0
-		for n < len(rest) && rest[n].Date == bar.Date {
-			n++
-		}
-		by, moved := moved(bar, rest[:n])
-		rest = rest[n:]
-		if !moved {
-			continue
-		}
-		if changed == 0 {
-			ratio = by
-		}
-		changed++
-		if i < d.Leading && changed == i+1 {
-			oldest++
-		}
+// add counts a bar that differs from the stored one.
+func (m *Moves) add(old, bar market.Bar, r rule) {
+	m.Compared++
+	if !r.sameBase {
+		return
 	}
-	rebased = changed >= 5 && 2*changed >= compared || changed == compared && compared >= 2 || oldest >= 5
-	return changed, compared, ratio, rebased
+	was, is := old.Close, bar.Close
+	if r.sameAdj && old.HasAdjClose && agree(old.Close, was, is) {
+		was, is = old.AdjClose, bar.AdjClose
+	}
+	if agree(old.Close, was, is) {
+		return
+	}
+	if m.Changed == 0 {
+		m.Ratio = is / was
+	}
+	m.Changed++
+	if m.Changed == m.Compared {
+		m.Oldest++
+	}
 }
 
-// CheckBase refuses a rebased series by a [*market.RebasedError] unless it has
-// all that is stored of the symbol, which is from the first day of stored to its
-// last, or says itself that it is to be stored.
-func CheckBase(series market.Series, d Diff, stored market.Range) error {
-	changed, compared, ratio, rebased := d.Rebased()
-	if all := Extent(series); !rebased || series.NewBase || all.Contains(stored.From) && all.Contains(stored.To) {
-		return nil
-	}
-	return &market.RebasedError{Symbol: series.Symbol, Changed: changed, Compared: compared, Ratio: ratio, Stored: stored}
-}
-
-// moved tells by what factor a bar's close or adjusted close has changed, if it
-// has by more than a tick.
-func moved(bar market.Bar, corrections []Correction) (ratio float64, moved bool) {
+// agree reports whether two values are at most a tick at that price apart.
+func agree(price, a, b float64) bool {
 	tick := 0.01
-	if old := oldClose(bar, corrections); old < 1 {
+	if price < 1 {
 		tick = 0.0001
 	}
-	tick *= 1 + 1e-6 // two prices a tick apart are not exactly so in binary
-
-	for _, c := range corrections { // the close comes before the adjusted one
-		if (c.Field == closeField || c.Field == adjCloseField && c.HadOld) && math.Abs(c.New-c.Old) > tick {
-			return c.New / c.Old, true
-		}
-	}
-	return 0, false
+	return math.Abs(a-b) <= tick*(1+1e-6) // two prices a tick apart are not exactly so in binary
 }
 
-func oldClose(bar market.Bar, corrections []Correction) float64 {
-	for _, c := range corrections {
-		if c.Field == closeField {
-			return c.Old
-		}
-	}
-	return bar.Close
+// Rebased reports whether the series is on another base than what is stored:
+// two compared bars and more if all of them have moved, and five moved ones if
+// they are half of them, or the oldest of them.
+func (m Moves) Rebased() bool {
+	return m.Changed >= 5 && 2*m.Changed >= m.Compared || m.Changed == m.Compared && m.Compared >= 2 || m.Oldest >= 5
 }
 
 // LastDate is 9999-12-31, the last date of four digits and the last that a store

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"math"
 	"testing"
 
@@ -61,7 +62,8 @@ func TestRebased(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var got result
-			got.changed, got.compared, got.ratio, got.rebased = store.Compare(tc.stored, tc.incoming).Rebased()
+			moves := store.Compare(tc.stored, tc.incoming).Moves
+			got.changed, got.compared, got.ratio, got.rebased = moves.Changed, moves.Compared, moves.Ratio, moves.Rebased()
 			same := math.Abs(got.ratio-tc.want.ratio) < 1e-9
 			got.ratio = tc.want.ratio
 			if got != tc.want || !same {
@@ -87,41 +89,107 @@ func TestRebasedIsAMatterOfClosesAlone(t *testing.T) {
 			noise[i].Volume += int64(rapid.IntRange(0, 9).Draw(t, "volume"))
 			noise[i].High += rapid.Float64Range(0, 9).Draw(t, "high")
 		}
-		changed, compared, ratio, rebased := store.Compare(stored, split).Rebased()
-		if !rebased || changed != len(stored) || compared != changed || math.Abs(ratio-by) > 1e-9 {
-			t.Fatalf("times %v: %d of %d, %v, %v", by, changed, compared, ratio, rebased)
+		moves := store.Compare(stored, split).Moves
+		if !moves.Rebased() || moves.Changed != len(stored) || moves.Compared != moves.Changed || math.Abs(moves.Ratio-by) > 1e-9 {
+			t.Fatalf("times %v: %+v", by, moves)
 		}
-		if changed, _, _, rebased := store.Compare(stored, noise).Rebased(); rebased || changed != 0 {
-			t.Fatalf("%d changed, rebased %v, without a change of a close", changed, rebased)
+		if moves := store.Compare(stored, noise).Moves; moves.Rebased() || moves.Changed != 0 {
+			t.Fatalf("%+v, without a change of a close", moves)
 		}
 	})
 }
 
-func TestCheckBase(t *testing.T) {
+func TestJudgeRebased(t *testing.T) {
 	t.Parallel()
-	series := market.Series{Symbol: "AAPL", Bars: prices(5, 10)}
-	d := store.Compare(prices(10, 20), series.Bars)
-	whole := market.Range{From: day, To: day + 1}
+	for _, source := range []string{"alpha_vantage", "ibkr", "python"} {
+		series := market.Series{Symbol: "AAPL", Source: source, Bars: prices(5, 10)}
+		whole := market.Range{From: day, To: day + 1}
+		for name, tc := range map[string]struct {
+			rows    market.Range // all of the symbol
+			newBase bool
+			refused bool
+		}{
+			"all that is stored": {whole, false, false},
+			"others before":      {market.Range{From: day - 1, To: day + 1}, false, true},
+			"others after":       {market.Range{From: day, To: day + 2}, false, true},
+			"on a new base":      {market.Range{From: day - 1, To: day + 2}, true, false},
+		} {
+			t.Run(name+", "+source, func(t *testing.T) {
+				t.Parallel()
+				series := series
+				series.NewBase = tc.newBase
+				rows := table{source: tc.rows}
+				d, err := store.Judge(series, prices(10, 20), rows.in)
+				var rebased *market.RebasedError
+				if errors.As(err, &rebased) != tc.refused || !tc.refused && (err != nil || len(d.Changed) != 2) {
+					t.Fatalf("got %+v, %v", d, err)
+				}
+				if want := (market.RebasedError{Symbol: "AAPL", Changed: 2, Compared: 2, Ratio: 0.5, Stored: tc.rows}); tc.refused && *rebased != want {
+					t.Errorf("got %+v, want %+v", *rebased, want)
+				}
+			})
+		}
+		rows := table{source: market.Range{From: 1, To: day + 9}}
+		if _, err := store.Judge(series, prices(5, 20), rows.in); err != nil {
+			t.Errorf("one of two: %v", err)
+		}
+	}
+}
+
+// table has rows of sources in ranges.
+type table map[string]market.Range
+
+func (all table) in(window market.Range) (map[string]*market.Days, error) {
+	there := map[string]*market.Days{}
+	for source, dates := range all {
+		days := market.DaysIn(dates).And(market.DaysIn(window))
+		there[source] = &days
+	}
+	return there, nil
+}
+
+// TestJudgeAsksOnlyWhereSourcesMatter holds that a first load and a reload cost
+// no further query, and that an error of one is the end of it.
+func TestJudgeAsksOnlyWhereSourcesMatter(t *testing.T) {
+	t.Parallel()
+	stored, failure := prices(10, 20, 30), errors.New("gone")
+	later := market.Series{Source: "alpha_vantage", Bars: prices(10, 20, 30, 40)}
+	earlier := market.Series{Source: "alpha_vantage", Bars: append([]market.Bar{bar(day-1, 5, 1)}, stored...)}
+	other := market.Series{Source: "alpha_vantage", Bars: prices(10, 20, 31)}
+	of := func(source string, s market.Series, newBase bool) market.Series {
+		s.Source, s.NewBase = source, newBase
+		return s
+	}
 	for name, tc := range map[string]struct {
-		stored  market.Range
-		newBase bool
-		refused bool
+		series market.Series
+		stored []market.Bar
+		asked  bool
 	}{
-		"all that is stored": {whole, false, false},
-		"others before":      {market.Range{From: day - 1, To: day + 1}, false, true},
-		"others after":       {market.Range{From: day, To: day + 2}, false, true},
-		"on a new base":      {market.Range{From: day - 1, To: day + 2}, true, false},
+		"first load":             {later, nil, false},
+		"reload":                 {market.Series{Source: "alpha_vantage", Bars: stored}, stored, false},
+		"reload, adjusted":       {market.Series{Source: "ibkr", Bars: stored}, stored, false},
+		"no bars":                {market.Series{Source: "ibkr"}, stored, false},
+		"later bars":             {later, stored, false},
+		"later bars, unknown":    {of("python", later, false), stored, false},
+		"no date in common":      {of("tiingo", market.Series{Bars: []market.Bar{stored[0], stored[2]}}, false), stored[1:2], true},
+		"earlier bars":           {earlier, stored, true},
+		"earlier bars, unknown":  {of("python", earlier, false), stored, false},
+		"another value":          {other, stored, true},
+		"another value, unknown": {of("python", other, false), stored, true},
+		"first load, adjusted":   {of("ibkr", later, false), nil, true},
+		"later bars, adjusted":   {of("massive_adjusted", later, false), stored, true},
+		"on a new base":          {of("ibkr", other, true), stored, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			series := series
-			series.NewBase = tc.newBase
-			if err := store.CheckBase(series, d, tc.stored); (err != nil) != tc.refused {
-				t.Errorf("got %v", err)
+			asked := false
+			_, err := store.Judge(tc.series, tc.stored, func(market.Range) (map[string]*market.Days, error) {
+				asked = true
+				return nil, failure
+			})
+			if asked != tc.asked || errors.Is(err, failure) != asked {
+				t.Errorf("asked %v, %v", asked, err)
 			}
 		})
-	}
-	if err := store.CheckBase(series, store.Compare(prices(5, 20), series.Bars), market.Range{From: 1, To: day + 9}); err != nil {
-		t.Errorf("one of two: %v", err)
 	}
 }

@@ -203,11 +203,19 @@ type Run interface {
 	// series.Source, with the zero session too. Bars that differ in nothing, of
 	// a unit that is done, may be left out: their days were saved with it.
 	//
-	// Bars that would leave the symbol on two bases are refused by a
+	// What a bar does to a stored one of another source is the table of
+	// docs/sources.md; its row keeps its source unless the prices are replaced.
+	// Beside bars of another [market.Basis] the series counts only from the
+	// date on from which it agrees with them, see [Judge]: with Changes.Since,
+	// what is older is left out, and it is neither stored nor answered by this.
+	// If it agrees nowhere, it is refused by a [*market.BasisError].
+	//
+	// Bars whose source has changed the base of its prices are refused by a
 	// [*market.RebasedError], and nothing is stored: if many of those that are
-	// stored have other prices now, see [Diff.Rebased], and others are stored
-	// before the first bar of the series or after its last. With series.NewBase
-	// they are stored all the same.
+	// stored have other prices now, see [Moves.Rebased], and others are stored
+	// before the first bar of the series or after its last. With series.NewBase,
+	// or if the series holds all that is stored, it takes the place of what is
+	// stored on its dates in both cases.
 	//
 	// It retries what a retry can heal (lost connection, deadlock,
 	// serialization failure, a commit whose reply was lost) until ctx ends

@@ -93,6 +93,7 @@ func scanBar(rows pgx.Rows) (market.Bar, bool, error) {
 type barRows struct {
 	series   market.Series
 	answered market.Range // the zero Range if it answers for nothing
+	stored   []market.Bar // in the range of the series
 	diff     store.Diff
 }
 
@@ -105,11 +106,28 @@ func (r *barRows) queueCompare(batch *pgx.Batch) {
 		return
 	}
 	from, to := bars[0].Date.Time(), bars[len(bars)-1].Date.Time()
-	batch.Queue(barsSQL, string(r.series.Symbol), from, to).Query(func(rows pgx.Rows) error {
-		stored, err := collectBars(rows, len(bars))
-		r.diff = store.Compare(stored, bars)
+	batch.Queue(barsSQL, string(r.series.Symbol), from, to).Query(func(rows pgx.Rows) (err error) {
+		r.stored, err = collectBars(rows, len(bars))
 		return err
 	})
+}
+
+// sender is a connection or a pool.
+type sender interface {
+	SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults
+}
+
+// judge notes the difference to what queueCompare has read. It takes a round
+// trip more, or two, where the sources of the rows matter.
+func (r *barRows) judge(ctx context.Context, conn sender) (err error) {
+	r.diff, err = store.Judge(r.series, r.stored, func(window market.Range) (map[string]*market.Days, error) {
+		there, batch := store.Present{}, &pgx.Batch{}
+		queueSelect(batch, sourcesSQL, []market.Symbol{r.series.Symbol}, window.From.Time(), window.To.Time()).
+			Query(func(rows pgx.Rows) error { return collectDates(rows, there) })
+		err := conn.SendBatch(ctx, batch).Close()
+		return there[r.series.Symbol], err
+	})
+	return err
 }
 
 func (r *barRows) changes() market.Changes { return r.diff.Changes() }
@@ -117,18 +135,20 @@ func (r *barRows) changes() market.Changes { return r.diff.Changes() }
 func (r *barRows) source() string { return r.series.Source }
 
 func (r *barRows) write(ctx context.Context, conn *pgx.Conn, run int64) error {
-	if r.diff.Changes().Written() == 0 {
-		return nil
+	if err := r.judge(ctx, conn); err != nil || r.changes().Written() == 0 {
+		return err
 	}
 	if len(r.diff.New) == len(r.series.Bars) {
 		_, err := conn.CopyFrom(ctx, pgx.Identifier{"ohlcv"}, copyColumns(), copyRows(r.series))
 		return err
 	}
-	if err := r.checkBase(ctx, conn); err != nil {
-		return err
-	}
 	batch := &pgx.Batch{}
-	queueUpsert(batch, r.series, r.diff)
+	if len(r.diff.New)+len(r.diff.Changed) > 0 {
+		queueUpsert(batch, r.series, r.diff)
+	}
+	if len(r.diff.Filled) > 0 {
+		queueFill(batch, r.series.Symbol, r.diff.Filled)
+	}
 	if len(r.diff.Corrections) > 0 {
 		queueCorrections(batch, r.series.Symbol, r.source(), run, r.diff.Corrections)
 	}
@@ -175,6 +195,19 @@ func queueUpsert(batch *pgx.Batch, series market.Series, diff store.Diff) {
 		}
 	}
 	batch.Queue(upsertSQL, string(series.Symbol), at, prices[0], prices[1], prices[2], prices[3], volume, adj, series.Source)
+}
+
+const fillSQL = `
+	UPDATE ohlcv AS o SET volume = b.volume, adjusted_close = b.adjusted_close
+	FROM unnest($2::timestamptz[], $3::int8[], $4::float8[]) AS b (at, volume, adjusted_close)
+	WHERE o.symbol = $1 AND o.timestamp = b.at`
+
+func queueFill(batch *pgx.Batch, symbol market.Symbol, bars []market.Bar) {
+	at, volume, adj := make([]time.Time, len(bars)), make([]int64, len(bars)), make([]*float64, len(bars))
+	for i := range bars {
+		at[i], volume[i], adj[i] = bars[i].Date.Time(), bars[i].Volume, nullable(bars[i].AdjClose, bars[i].HasAdjClose)
+	}
+	batch.Queue(fillSQL, string(symbol), at, volume, adj)
 }
 
 func nullable(v float64, ok bool) *float64 {

@@ -12,22 +12,6 @@ import (
 	"github.com/alpha-oracle/worker/internal/store"
 )
 
-const extentSQL = `
-	SELECT min(timestamp::timestamptz), max(timestamp::timestamptz) FROM ohlcv
-	WHERE symbol = $1 AND timestamp = date_trunc('day', timestamp::timestamptz, 'UTC')`
-
-// checkBase refuses bars that would leave the symbol on two bases.
-func (r *barRows) checkBase(ctx context.Context, conn *pgx.Conn) error {
-	if _, _, _, rebased := r.diff.Rebased(); !rebased || r.series.NewBase {
-		return nil
-	}
-	var oldest, newest time.Time // there are bars, as some were compared
-	if err := conn.QueryRow(ctx, extentSQL, string(r.series.Symbol)).Scan(&oldest, &newest); err != nil {
-		return err
-	}
-	return store.CheckBase(r.series, r.diff, market.Range{From: market.DateOf(oldest.UTC()), To: market.DateOf(newest.UTC())})
-}
-
 // daysArrays gives rows of ingest_coverage as the arrays of daysColumns.
 func daysArrays(rows []store.DaysRow) []any {
 	n := len(rows)
@@ -80,13 +64,15 @@ const (
 
 // queueDays adds the days of the bars and of the answer.
 func (r *barRows) queueDays(batch *pgx.Batch) {
-	batch.Queue(addDaysSQL, daysArrays(store.SavedDays(r.series, r.answered, r.diff.New))...)
+	series, answered := r.diff.Kept(r.series, r.answered)
+	batch.Queue(addDaysSQL, daysArrays(store.SavedDays(series, answered, r.diff.New))...)
 }
 
 // queueKnown tells whether they are all there.
 func (r *barRows) queueKnown(batch *pgx.Batch, known *bool) {
+	series, answered := r.diff.Kept(r.series, r.answered)
 	batch.Queue(`SELECT NOT EXISTS (SELECT FROM `+daysColumns+` WHERE NOT EXISTS (`+knownDays+`))`,
-		daysArrays(store.SavedDays(r.series, r.answered, nil))...).QueryRow(func(row pgx.Row) error { return row.Scan(known) })
+		daysArrays(store.SavedDays(series, answered, nil))...).QueryRow(func(row pgx.Row) error { return row.Scan(known) })
 }
 
 func names(symbols []market.Symbol) []string {

@@ -238,6 +238,33 @@ func TestLostCommitOfBarsAlone(t *testing.T) {
 	}
 }
 
+// TestLostCommitBesideAnotherSource does it where most bars differ from what is
+// stored, and are not to be.
+func TestLostCommitBesideAnotherSource(t *testing.T) {
+	t.Parallel()
+	direct := testenv.Postgres(t)
+	p := newProxy(t, direct)
+	migrated(t, direct, postgres.Options{})
+	db := open(t, p.url+"&default_query_exec_mode=simple_protocol", postgres.Options{})
+	run := begin(t, db, period)
+	s := series("AAPL", 200)
+	s.Source, s.Bars = "tiingo", s.Bars[:199]
+	save(t, run, s)
+	s = series("AAPL", 200)
+	s.Source = "ibkr"
+	for i := range s.Bars {
+		s.Bars[i].Volume--
+	}
+	p.loseReply(t, direct, `SELECT count(*) FROM ohlcv WHERE source = 'ibkr'`)
+	changes, err := run.SaveBars(t.Context(), s, 0)
+	if err != nil || p.next.Load() != nil {
+		t.Fatalf("saved: %v, the proxy saw the COMMIT: %t", err, p.next.Load() == nil)
+	}
+	equal(t, "changes", market.Changes{Inserted: 1, Unchanged: 199}, changes)
+	equal(t, "stored", []string{"[200 1 1]"}, query(t, direct, stored))
+	_ = db.Close()
+}
+
 // TestLostCommitOfDaysAlone does it where the bars are there already, and only
 // what is known of their days is not.
 func TestLostCommitOfDaysAlone(t *testing.T) {

@@ -116,7 +116,7 @@ type saving struct {
 	*run
 	kind    string // the period of the item and the attempt; "" is the run's
 	asked   string // the period of the attempt; "" is that of the item
-	noItem  bool   // the unit is not done by this
+	noItem  bool   // the unit is not done by this, nor a history by a part of it
 	unit    market.Symbol
 	through market.Date // what the watermark is raised to; a kind has none
 	rows    rows        // nil for an attempt alone
@@ -162,9 +162,14 @@ func (s *saving) stored(ctx context.Context) (stored bool, err error) {
 	if s.rows != nil && !s.hasLedger() {
 		batch, known := &pgx.Batch{}, true
 		s.rows.queueCompare(batch)
-		if s.bars != nil {
-			s.bars.queueKnown(batch, &known)
+		if err := s.db.pool.SendBatch(ctx, batch).Close(); err != nil || s.bars == nil {
+			return err == nil && s.rows.changes().Written() == 0, err
 		}
+		if err := s.bars.judge(ctx, s.db.pool); err != nil {
+			return false, err
+		}
+		batch = &pgx.Batch{}
+		s.bars.queueKnown(batch, &known)
 		err := s.db.pool.SendBatch(ctx, batch).Close()
 		return err == nil && known && s.rows.changes().Written() == 0, err
 	}
@@ -210,7 +215,8 @@ func (s *saving) attempt(ctx context.Context, outcome, message string, done bool
 	})
 }
 
-// saveRows takes three round trips, and two where nothing differs.
+// saveRows takes three round trips, and two where nothing differs; see also
+// [barRows.judge].
 func (s *saving) saveRows(ctx context.Context, conn *pgx.Conn) error {
 	batch := &pgx.Batch{}
 	s.rows.queueBegin(batch)
@@ -292,7 +298,7 @@ func (s *saving) queueLedger(batch *pgx.Batch, written int) {
 		outcome = store.Stored
 	}
 	switch {
-	case !known && !s.noItem:
+	case !known && !s.noItem && (s.asked == "" || s.rows.changes().OtherBasis == 0):
 		s.queueItem(batch, outcome, written, s.rows.source())
 		s.queueWatermark(batch)
 	case s.asked == "":

@@ -87,6 +87,19 @@ func updateBars(ctx context.Context, tx *sql.Tx, series market.Series, bars []ma
 	return nil
 }
 
+// fillBars stores volumes and adjusted closes; the rest of the rows stays.
+func fillBars(ctx context.Context, tx *sql.Tx, symbol market.Symbol, bars []market.Bar) error {
+	for i := range bars {
+		bar := &bars[i]
+		_, err := tx.ExecContext(ctx, `UPDATE ohlcv SET volume = ?, adjusted_close = ? WHERE symbol = ? AND timestamp = ?`,
+			bar.Volume, adjClose(bar), string(symbol), barStamp(bar.Date))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 const correctionSQL = `
 	INSERT INTO ingest_corrections (symbol, timestamp, field, old_value, new_value, source, run_id, at)
 	VALUES (?, ?, ?, ?, ?, ?, ?, ?)`

@@ -10,24 +10,6 @@ import (
 	"github.com/alpha-oracle/worker/internal/store"
 )
 
-const extentSQL = `
-	SELECT min(timestamp), max(timestamp) FROM ohlcv WHERE symbol = ? AND substr(timestamp, 11) = '` + midnight + `'`
-
-// checkBase refuses bars that would leave the symbol on two bases.
-func checkBase(ctx context.Context, tx *sql.Tx, series market.Series, diff store.Diff) error {
-	if _, _, _, rebased := diff.Rebased(); !rebased || series.NewBase {
-		return nil
-	}
-	var oldest, newest string // there are bars, as some were compared
-	if err := tx.QueryRowContext(ctx, extentSQL, string(series.Symbol)).Scan(&oldest, &newest); err != nil {
-		return err
-	}
-	var stored market.Range
-	stored.From, _ = parseBarStamp(oldest)
-	stored.To, _ = parseBarStamp(newest)
-	return store.CheckBase(series, diff, stored)
-}
-
 const (
 	insertDays = `INSERT INTO ingest_coverage (symbol, kind, source, year, w0, w1, w2, w3, w4, w5) VALUES `
 

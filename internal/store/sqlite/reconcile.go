@@ -58,12 +58,17 @@ func reconcile(ctx context.Context, tx *sql.Tx, window market.Range, symbols []m
 	if err := collectDays(ctx, tx, known, coverageSQL+of, append([]any{0}, args...)...); err != nil {
 		return 0, 0, err
 	}
-	err = collectDates(ctx, tx, there, `SELECT symbol, coalesce(source, '') AS by, group_concat(timestamp) FROM ohlcv WHERE `, ` GROUP BY symbol, by`, window, symbols)
-	if err != nil {
+	if err := collectSources(ctx, tx, there, window, symbols); err != nil {
 		return 0, 0, err
 	}
 	rows, found, lost := store.Reconcile(symbols, known, there, window)
 	return found, lost, writeDays(ctx, tx, rows, setDaysSQL)
+}
+
+// collectSources collects the dates of the daily bars in window, by their sources.
+func collectSources(ctx context.Context, q queryer, all store.Present, window market.Range, symbols []market.Symbol) error {
+	const head = `SELECT symbol, coalesce(source, '') AS by, group_concat(timestamp) FROM ohlcv WHERE `
+	return collectDates(ctx, q, all, head, ` GROUP BY symbol, by`, window, symbols)
 }
 
 // collectDates collects the dates of the daily bars in window. head selects the

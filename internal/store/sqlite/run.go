@@ -151,7 +151,7 @@ type saving struct {
 	what    string
 	kind    string // the period of the item and the attempt; "" is the run's
 	asked   string // the period of the attempt; "" is that of the item
-	noItem  bool   // the unit is not done by this
+	noItem  bool   // the unit is not done by this, nor a history by a part of it
 	unit    market.Symbol
 	through market.Date // what the watermark is raised to; a kind has none
 	source  string
@@ -176,7 +176,9 @@ func (r *run) save(ctx context.Context, err error, s saving) (changes market.Cha
 			if changes, err = s.rows(ctx, tx); err != nil || !s.hasLedger() {
 				return err
 			}
-			return r.saveLedger(ctx, tx, s, changes.Written())
+			part := s
+			part.noItem = s.noItem || s.asked != "" && changes.OtherBasis > 0
+			return r.saveLedger(ctx, tx, part, changes.Written())
 		})
 	}
 	if err != nil {
@@ -190,8 +192,12 @@ func (r *run) saveBars(ctx context.Context, tx *sql.Tx, series market.Series, an
 	if err != nil {
 		return market.Changes{}, err
 	}
-	diff := store.Compare(stored, series.Bars)
-	if err := checkBase(ctx, tx, series, diff); err != nil {
+	diff, err := store.Judge(series, stored, func(window market.Range) (map[string]*market.Days, error) {
+		there := store.Present{}
+		err := collectSources(ctx, tx, there, window, []market.Symbol{series.Symbol})
+		return there[series.Symbol], err
+	})
+	if err != nil {
 		return market.Changes{}, err
 	}
 	if err := insertBars(ctx, tx, series, diff.New); err != nil {
@@ -200,6 +206,10 @@ func (r *run) saveBars(ctx context.Context, tx *sql.Tx, series market.Series, an
 	if err := updateBars(ctx, tx, series, diff.Changed); err != nil {
 		return market.Changes{}, err
 	}
+	if err := fillBars(ctx, tx, series.Symbol, diff.Filled); err != nil {
+		return market.Changes{}, err
+	}
+	series, answered = diff.Kept(series, answered)
 	if err := addDays(ctx, tx, store.SavedDays(series, answered, nil)); err != nil {
 		return market.Changes{}, err
 	}

@@ -87,8 +87,9 @@ func rebasedCases(t *testing.T, d Database) {
 		save(t, run, seriesOf(name, 30), day)
 		series := seriesOf(name, try.bars)
 		for i := range try.moved {
-			series.Bars[i].Close += try.by
-			series.Bars[i].High += 2 * try.by
+			b := &series.Bars[try.bars-1-i]
+			b.Close += try.by
+			b.High += 2 * try.by
 		}
 		_, err := run.SaveBars(t.Context(), series, day)
 		var rebased *market.RebasedError

@@ -66,7 +66,7 @@ func corrections(t *testing.T, d Database) {
 	save(t, run, first, day)
 
 	second := seriesOf(aapl, 12) // two bars before the first
-	second.Source = "ibkr"
+	second.Source = "python"
 	second.Bars[3].High = 200.25
 	second.Bars[5].Volume++
 	equal(t, "changes", market.Changes{Inserted: 2, Updated: 3, Unchanged: 7}, save(t, run, second, day))
@@ -79,7 +79,7 @@ func corrections(t *testing.T, d Database) {
 		{Date: old[3].Date, Field: "high", Old: old[3].High, New: 200.25, HadOld: true},
 	}
 	for i := range want {
-		want[i].Symbol, want[i].Source = aapl, "ibkr"
+		want[i].Symbol, want[i].Source = aapl, "python"
 	}
 	got, err := db.Corrections(t.Context(), aapl, 10)
 	check(t, err)
@@ -127,7 +127,7 @@ func bars(t *testing.T, d Database) {
 	save(t, run, series, day)
 	other := seriesOf("AAP", 4)
 	save(t, run, other, day)
-	newest := market.Series{Symbol: aapl, Source: "ibkr", Bars: []market.Bar{barOf(day + 1)}}
+	newest := market.Series{Symbol: aapl, Source: "python", Bars: []market.Bar{barOf(day + 1)}}
 	save(t, run, newest, day)
 
 	got, err := db.Bars(t.Context(), aapl, market.Range{From: day - 3, To: day})
@@ -135,7 +135,7 @@ func bars(t *testing.T, d Database) {
 	equal(t, "window", market.Series{Symbol: aapl, Source: source, Bars: series.Bars[6:]}, got)
 	got, err = db.Bars(t.Context(), aapl, market.Range{From: day, To: day + 9})
 	check(t, err)
-	equal(t, "source of the newest", market.Series{Symbol: aapl, Source: "ibkr", Bars: []market.Bar{series.Bars[9], newest.Bars[0]}}, got)
+	equal(t, "source of the newest", market.Series{Symbol: aapl, Source: "python", Bars: []market.Bar{series.Bars[9], newest.Bars[0]}}, got)
 }
 
 func badInput(t *testing.T, d Database) {

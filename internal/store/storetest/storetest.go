@@ -116,6 +116,13 @@ func dayTests() map[string]func(*testing.T, Database) {
 		"random days like a model":     daysModel,
 		"another base":                 rebased,
 		"another base, bar by bar":     rebasedCases,
+		"sources, rule by rule":        sourceRules,
+		"sources of two bases":         twoBases,
+		"sources that differ":          twoVendors,
+		"sources of two bases, all":    twoBasesWhole,
+		"sources of two bases, none":   twoBasesRefused,
+		"history of two bases":         twoBasesHistory,
+		"random sources like a model":  sourcesModel,
 		"universe":                     universe,
 		"universe of many":             universeOfMany,
 	}
