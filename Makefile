@@ -53,10 +53,10 @@ readme-check: deps
 	go test -tags readme -count=1 -run Readme ./internal/arch
 
 bench: deps ## measure the promised figures on this machine, 20 to 40 minutes
-	go test -tags bench -count=1 -timeout 60m -v -run Figure -p 1 ./internal/bench ./cmd/worker ./providers/edgar
+	go test -tags bench -count=1 -timeout 60m -v -run Figure -p 1 ./internal/bench ./cmd/worker ./providers/edgar ./providers/ibkr
 
 bench-short: deps
-	BENCH_SHORT=1 go test -tags bench -count=1 -timeout 10m -run Figure -p 1 ./internal/bench ./cmd/worker ./providers/edgar
+	BENCH_SHORT=1 go test -tags bench -count=1 -timeout 10m -run Figure -p 1 ./internal/bench ./cmd/worker ./providers/edgar ./providers/ibkr
 
 bench-limiter: deps ## measure the rate limiter beside a no-op and other libraries, 7 minutes
 	cd bench/limiter && go run . -markdown

@@ -17,6 +17,7 @@ import (
 	"github.com/alpha-oracle/worker/internal/sweep"
 	"github.com/alpha-oracle/worker/jobs/backfill"
 	"github.com/alpha-oracle/worker/providers/alphavantage"
+	"github.com/alpha-oracle/worker/providers/chain"
 )
 
 const (
@@ -60,7 +61,7 @@ once.` + exitCodes,
 	flags.Var(&f.years, "years", fmt.Sprintf("how many years back (default: %d)", defaultYears))
 	flags.Var(&f.from, "from", "first day, as YYYY-MM-DD, in place of --years")
 	flags.Var(&f.to, "to", "last day (default: the newest session whose bars are final)")
-	flags.Var(&f.source, "source", "the source to ask: "+alphavantage.Name)
+	flags.Var(&f.source, "source", sourceHelp)
 	flags.BoolVar(&f.reset, "reset", false, "forget what was answered; no bar is deleted")
 	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask before --reset of all symbols")
 	f.addFetching(flags)
@@ -81,7 +82,7 @@ func (a *app) runBackfill(ctx context.Context, f backfillFlags) error {
 		return usagef("--reset and --dry-run: give one of them")
 	}
 	if !f.reset || f.hasRange() {
-		if err := a.needKey(f.runFlags); err != nil {
+		if err := a.needSource(f.runFlags, f.source); err != nil {
 			return err
 		}
 	}
@@ -92,9 +93,9 @@ func (a *app) runBackfill(ctx context.Context, f backfillFlags) error {
 			}
 		}
 		if f.dryRun {
-			return a.planHistory(ctx, s, window, through, symbols)
+			return a.planHistory(ctx, s, f.source.value, window, through, symbols)
 		}
-		return a.fetchHistory(ctx, s, f.runFlags, through, func(job backfill.Job) (backfill.Plan, error) {
+		return a.fetchHistory(ctx, s, f.runFlags, f.source.value, through, func(job backfill.Job) (backfill.Plan, error) {
 			return job.Plan(ctx, window, symbols)
 		})
 	})
@@ -102,9 +103,6 @@ func (a *app) runBackfill(ctx context.Context, f backfillFlags) error {
 
 // history reads the range that was asked for.
 func (a *app) history(f backfillFlags) (window market.Range, through market.Date, err error) {
-	if f.source.set && f.source.value != alphavantage.Name {
-		return window, 0, usagef("--source %s: want %s", f.source.value, alphavantage.Name)
-	}
 	if f.years.set && f.from.set {
 		return window, 0, usagef("--years and --from: give one of them")
 	}
@@ -219,23 +217,24 @@ func (a *app) confirm(yes bool, question string) error {
 
 // backfill is the job that loads history, for a claimed run; run is nil for one
 // that only plans.
-func (a *app) backfill(s *services, v vendor[*alphavantage.Client], through market.Date, run store.Run) backfill.Job {
+func (a *app) backfill(s *services, sources *barSources, through market.Date, run store.Run) backfill.Job {
 	return backfill.Job{
-		Source: v.client, Store: run, Library: s.db, Done: idempotency.New(s.rdb, s.db).Backfill(),
+		Source: sources, Store: run, Library: s.db, Done: idempotency.New(s.rdb, s.db).Backfill(),
 		Calendar: market.NYSE(), Through: through,
-		Sweep: sweep.Sweep{Workers: workers, Grace: graceTime, Redact: a.redact},
+		Sweep: sweep.Sweep{Workers: sources.Workers(), Grace: graceTime, Redact: a.redact},
 	}
 }
 
 // fetchHistory claims history, makes the calls of a plan and prints the report.
-func (a *app) fetchHistory(ctx context.Context, s *services, f runFlags, through market.Date, planned func(backfill.Job) (backfill.Plan, error)) error {
+func (a *app) fetchHistory(ctx context.Context, s *services, f runFlags, source string, through market.Date, planned func(backfill.Job) (backfill.Plan, error)) error {
 	report, err := a.claimAndRun(ctx, s, period{backfill.Name, backfill.Period, f.wait}, func(ctx context.Context, run store.Run) (sweep.Report, error) {
-		v, err := a.alphaVantage(ctx, s)
+		sources, err := a.bars(ctx, s, source)
 		if err != nil {
 			return sweep.Report{}, err
 		}
-		v.budget.most = int64(f.maxCalls)
-		job := a.backfill(s, v, through, run)
+		defer sources.close()
+		sources.bound(f.maxCalls)
+		job := a.backfill(s, sources, through, run)
 		plan, err := planned(job)
 		if err != nil {
 			return sweep.Report{}, err
@@ -243,17 +242,17 @@ func (a *app) fetchHistory(ctx context.Context, s *services, f runFlags, through
 		if f.maxCalls > 0 {
 			plan.First(f.maxCalls)
 		}
+		if _, err := sources.Plan(historyAsks(plan)); err != nil {
+			return sweep.Report{}, err
+		}
 		if plan.Skipped > 0 {
 			a.log.Info(fmt.Sprintf("%d symbols are covered for %s already", plan.Skipped, plan.Window))
 		}
-		start := a.pace(ctx, s, v.limits)
-		bar := a.newProgress("history", len(plan.Todo), func() pace { return start.after(int(v.budget.calls.Load())) })
+		bar := a.newProgress("history", len(plan.Todo), sources.eta(through))
 		job.Sweep.Each = bar.unit
 		report := job.Run(ctx, plan)
 		bar.finish()
-		report.ProviderCalls = int(v.budget.calls.Load())
-		again := askAgain(report) - report.Outcomes[sweep.PremiumOnly]
-		return a.withEnd(ctx, s, v.limits, report, again), nil
+		return a.told(ctx, s, sources, report, through, askAgain(report)-report.Outcomes[sweep.PremiumOnly]), nil
 	})
 	if err != nil {
 		return err
@@ -261,24 +260,50 @@ func (a *app) fetchHistory(ctx context.Context, s *services, f runFlags, through
 	return a.finish(ctx, report, false)
 }
 
+// historyAsks are the asks of a plan's tasks.
+func historyAsks(plan backfill.Plan) []chain.Ask {
+	var asks []chain.Ask
+	for _, t := range plan.Todo {
+		if t.Left {
+			continue
+		}
+		for _, r := range t.Ask {
+			asks = append(asks, chain.Ask{Symbol: t.Symbol, Range: r, Sessions: t.Open.And(market.DaysIn(r))})
+		}
+	}
+	return asks
+}
+
 // planHistory prints what a backfill would do.
-func (a *app) planHistory(ctx context.Context, s *services, window market.Range, through market.Date, symbols []market.Symbol) error {
-	v, err := a.alphaVantage(ctx, s)
+func (a *app) planHistory(ctx context.Context, s *services, source string, window market.Range, through market.Date, symbols []market.Symbol) error {
+	return a.printHistoryPlan(ctx, s, source, through, func(job backfill.Job) (dryRun, backfill.Plan, error) {
+		plan, err := job.Plan(ctx, window, symbols)
+		return a.historyPlan(plan, len(symbols)), plan, err
+	})
+}
+
+// printHistoryPlan prints what a run of a plan would do.
+func (a *app) printHistoryPlan(ctx context.Context, s *services, source string, through market.Date, planned func(backfill.Job) (dryRun, backfill.Plan, error)) error {
+	sources, err := a.bars(ctx, s, source)
 	if err != nil {
 		return err
 	}
-	plan, err := a.backfill(s, v, through, nil).Plan(ctx, window, symbols)
+	defer sources.close()
+	d, plan, err := planned(a.backfill(s, sources, through, nil))
 	if err != nil {
 		return err
 	}
-	d := historyPlan(plan, len(symbols))
-	end := estimate(a.now(), d.ProviderCalls, a.pace(ctx, s, v.limits))
-	d.CallsToday, d.CompleteAt = end.today, end.at.UTC()
+	calls, err := sources.Plan(historyAsks(plan))
+	if err != nil {
+		return err
+	}
+	end := calls.ETA(a.now())
+	d.ProviderCalls, d.Calls, d.CallsToday, d.CompleteAt = calls.Total(), calls.Calls, end.Today, end.At.UTC()
 	return a.printDryRun(d, end, 1)
 }
 
 // historyPlan is a plan as --dry-run and worker plan print it.
-func historyPlan(plan backfill.Plan, symbols int) dryRun {
+func (a *app) historyPlan(plan backfill.Plan, symbols int) dryRun {
 	d := dryRun{Job: backfill.Name, Period: plan.Window.String(), Symbols: symbols, Skipped: plan.Skipped, ProviderCalls: plan.Calls()}
 	beyond := 0
 	for _, t := range plan.Todo {
@@ -289,9 +314,13 @@ func historyPlan(plan backfill.Plan, symbols int) dryRun {
 			beyond++
 		}
 	}
-	if beyond > 0 {
+	switch names := a.cfg.barSources(); {
+	case beyond == 0:
+	case len(names) > 1 || names[0] != alphavantage.Name:
+		d.Warnings = append(d.Warnings, fmt.Sprintf("of %d symbols the sessions before %s stay missing: that is as far as %s reach", beyond, plan.Reach, strings.Join(names, ", ")))
+	default:
 		d.Warnings = append(d.Warnings, fmt.Sprintf("of %d symbols the sessions before %s stay missing: a free Alpha Vantage key holds the newest 100 sessions only. "+
-			"A premium key has the whole history (then set SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_DAY=0)", beyond, plan.Reach))
+			"A premium key has the whole history (then set SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_DAY=0), and a free Tiingo key (SA_TIINGO_API_KEY) too", beyond, plan.Reach))
 	}
 	return d
 }

@@ -189,17 +189,19 @@ func (w *world) stages(symbols []market.Symbol) {
 		w.t.Fatal(err)
 	}
 	a := &app{cfg: cfg, log: newTestLog(), now: time.Now, redact: func(s string) string { return s }}
-	v, err := a.alphaVantage(ctx, s)
+	sources, err := a.bars(ctx, s, "")
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	defer sources.close()
 	run, err := s.db.Begin(ctx, dailybars.Name, session, newOwner())
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	defer func() { _ = run.Release() }()
 	var fetch, save, add clocked
-	job := a.dailyBars(s, request{session: sessionDate(), through: sessionDate()}, clockedSource{v.client, &fetch}, run)
+	job := a.dailyBars(s, request{session: sessionDate(), through: sessionDate()}, sources, run)
+	job.Source = clockedSource{sources, &fetch}
 	job.Store, job.Done = clockedStore{run, &save}, clockedDone{job.Done, &add}
 	plan, err := job.Plan(ctx, sessionDate(), symbols)
 	if err != nil {

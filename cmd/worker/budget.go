@@ -54,8 +54,14 @@ type budget struct {
 	// call begins, while those that were sent may finish.
 	stopping <-chan struct{}
 	calls    atomic.Int64
-	// most is the greatest number of calls of this run, 0 for no bound; asked
-	// counts those that were let through to the limits.
+	// allowed bounds the calls of a run, of all providers together; nil: no
+	// bound.
+	allowed *allowance
+}
+
+// allowance is the greatest number of calls of a run, 0 for no bound; asked
+// counts those that were let through to the limits.
+type allowance struct {
 	most  int64
 	asked atomic.Int64
 }
@@ -75,8 +81,8 @@ func (e *enoughError) Is(target error) bool { return target == context.Canceled 
 // Wait returns when one call may be made and is written down. Its errors are
 // of kind Quota, Unavailable, or those of ctx.
 func (b *budget) Wait(ctx context.Context) error {
-	if b.most > 0 && b.asked.Add(1) > b.most {
-		return &enoughError{b.most}
+	if a := b.allowed; a != nil && a.most > 0 && a.asked.Add(1) > a.most {
+		return &enoughError{a.most}
 	}
 	ctx, cancel := untilStopping(ctx, b.stopping)
 	defer cancel()

@@ -56,19 +56,54 @@ type vendor[C any] struct {
 	limits *limiter.Limiter
 }
 
-// limitsOf makes the limits of one provider.
-type limitsOf func(*services) (*limiter.Limiter, error)
+// quota says how often one provider may be called.
+type quota struct {
+	// provider is its name in the ledger.
+	provider string
+	window   limiter.Window
+	// perDay is the limit of a day of New York; 0: none.
+	perDay int
+}
 
-// newBudget makes a provider's budget on its limits. When ctx ends no further
-// call begins.
-func (a *app) newBudget(ctx context.Context, s *services, provider string, perDay int, limits *limiter.Limiter) (*budget, error) {
+// dayWindow is behind a provider's name in that of its day's window.
+const dayWindow = ".day"
+
+// limitsOf makes the limits of a provider.
+func (a *app) limitsOf(s *services, q quota) (*limiter.Limiter, error) {
+	windows := []limiter.Window{q.window}
+	if q.perDay > 0 {
+		windows = append(windows, limiter.Window{Name: q.provider + dayWindow, Limit: q.perDay, Daily: market.NewYork()})
+	}
+	used := func(ctx context.Context, since time.Time) (int, error) {
+		return a.usedToday(ctx, s, q.provider, q.perDay, since)
+	}
+	return limiter.New(s.budget, limiter.Options{Used: used, Now: a.now}, windows...)
+}
+
+// usedToday is what the ledger knows of the day that began at since: the calls
+// that were made, or all of them if the provider said so.
+func (a *app) usedToday(ctx context.Context, s *services, provider string, perDay int, since time.Time) (int, error) {
+	until, err := s.db.SpentUntil(ctx, provider)
+	if err != nil || until.After(a.now()) {
+		return perDay, err
+	}
+	return s.db.CallsSince(ctx, provider, since)
+}
+
+// newBudget makes a provider's limits and its budget on them. When ctx ends no
+// further call begins.
+func (a *app) newBudget(ctx context.Context, s *services, q quota) (*budget, *limiter.Limiter, error) {
+	limits, err := a.limitsOf(s, q)
+	if err != nil {
+		return nil, nil, err
+	}
 	if _, err := limits.Levels(ctx); errors.Is(err, limiter.ErrCluster) {
-		return nil, err
+		return nil, nil, err
 	}
 	return &budget{
-		limiter: limits, ledger: s.db, provider: provider,
-		perDay: perDay, class: limiter.Manual, slotLife: limits.Slack() / 2, now: a.now, stopping: ctx.Done(),
-	}, nil
+		limiter: limits, ledger: s.db, provider: q.provider,
+		perDay: q.perDay, class: limiter.Manual, slotLife: limits.Slack() / 2, now: a.now, stopping: ctx.Done(),
+	}, limits, nil
 }
 
 // transportOptions are those that all providers share.
@@ -81,10 +116,7 @@ func (a *app) transportOptions(provider string) transport.Options {
 
 // alphaVantage wires Alpha Vantage: client, transport, limits.
 func (a *app) alphaVantage(ctx context.Context, s *services) (v vendor[*alphavantage.Client], err error) {
-	if v.limits, err = a.limits(s); err != nil {
-		return v, err
-	}
-	if v.budget, err = a.newBudget(ctx, s, alphavantage.Name, a.cfg.PerDay, v.limits); err != nil {
+	if v.budget, v.limits, err = a.newBudget(ctx, s, a.alphaVantageQuota()); err != nil {
 		return v, err
 	}
 	o := a.transportOptions(alphavantage.Name)
@@ -101,10 +133,7 @@ func (a *app) alphaVantage(ctx context.Context, s *services) (v vendor[*alphavan
 
 // edgar wires the SEC: two hosts, one budget.
 func (a *app) edgar(ctx context.Context, s *services) (v vendor[*edgar.Client], err error) {
-	if v.limits, err = a.edgarLimits(s); err != nil {
-		return v, err
-	}
-	if v.budget, err = a.newBudget(ctx, s, edgar.Name, 0, v.limits); err != nil {
+	if v.budget, v.limits, err = a.newBudget(ctx, s, a.edgarQuota()); err != nil {
 		return v, err
 	}
 	o := a.transportOptions(edgar.Name)
@@ -124,20 +153,16 @@ func (a *app) edgar(ctx context.Context, s *services) (v vendor[*edgar.Client], 
 	return v, nil
 }
 
-// edgarLimits is the SEC's window, which counts the calls to all its hosts. The
+// edgarQuota is the SEC's window, which counts the calls to all its hosts. The
 // distance to its own limit is the margin for calls that come closer together
 // on their way than they started.
-func (a *app) edgarLimits(s *services) (*limiter.Limiter, error) {
-	return limiter.New(s.budget, limiter.Options{Now: a.now},
-		limiter.Window{Name: edgar.Name, Limit: a.cfg.EDGAR.PerSecond, Length: time.Second, Margin: edgarMargin})
+func (a *app) edgarQuota() quota {
+	return quota{provider: edgar.Name, window: limiter.Window{Name: edgar.Name, Limit: a.cfg.EDGAR.PerSecond, Length: time.Second, Margin: edgarMargin}}
 }
 
 // finra wires FINRA.
 func (a *app) finra(ctx context.Context, s *services) (v vendor[*finra.Client], err error) {
-	if v.limits, err = a.finraLimits(s); err != nil {
-		return v, err
-	}
-	if v.budget, err = a.newBudget(ctx, s, finra.Name, 0, v.limits); err != nil {
+	if v.budget, v.limits, err = a.newBudget(ctx, s, a.finraQuota()); err != nil {
 		return v, err
 	}
 	o := a.transportOptions(finra.Name)
@@ -150,44 +175,28 @@ func (a *app) finra(ctx context.Context, s *services) (v vendor[*finra.Client], 
 	return v, nil
 }
 
-func (a *app) finraLimits(s *services) (*limiter.Limiter, error) {
-	return limiter.New(s.budget, limiter.Options{Now: a.now},
-		limiter.Window{Name: finra.Name, Limit: a.cfg.FINRA.PerMinute, Length: time.Minute})
+func (a *app) finraQuota() quota {
+	return quota{provider: finra.Name, window: limiter.Window{Name: finra.Name, Limit: a.cfg.FINRA.PerMinute, Length: time.Minute}}
 }
 
-// limits are Alpha Vantage's windows: calls per minute, which Python shares,
-// and calls per day of New York, at whose midnight the provider starts anew.
-func (a *app) limits(s *services) (*limiter.Limiter, error) {
-	windows := []limiter.Window{{Name: alphavantage.Name, Limit: a.cfg.PerMinute, Length: time.Minute}}
-	if a.cfg.PerDay > 0 {
-		windows = append(windows, limiter.Window{
-			Name: alphavantage.Name + ".day", Limit: a.cfg.PerDay, Daily: market.NewYork(),
-		})
+// alphaVantageQuota are Alpha Vantage's windows: calls per minute, which Python
+// shares, and calls per day of New York, at whose midnight the provider starts
+// anew.
+func (a *app) alphaVantageQuota() quota {
+	return quota{
+		provider: alphavantage.Name, perDay: a.cfg.PerDay,
+		window: limiter.Window{Name: alphavantage.Name, Limit: a.cfg.PerMinute, Length: time.Minute},
 	}
-	used := func(ctx context.Context, since time.Time) (int, error) {
-		return a.usedToday(ctx, s, since)
-	}
-	return limiter.New(s.budget, limiter.Options{Used: used, Now: a.now}, windows...)
-}
-
-// usedToday is what the ledger knows of the day that began at since: the calls
-// that were made, or all of them if the provider said so.
-func (a *app) usedToday(ctx context.Context, s *services, since time.Time) (int, error) {
-	until, err := s.db.SpentUntil(ctx, alphavantage.Name)
-	if err != nil || until.After(a.now()) {
-		return a.cfg.PerDay, err
-	}
-	return s.db.CallsSince(ctx, alphavantage.Name, since)
 }
 
 // dailyBars is the job that loads daily bars, for a claimed run; run is nil
 // for one that only plans.
-func (a *app) dailyBars(s *services, req request, source dailybars.Source, run store.Run) dailybars.Job {
+func (a *app) dailyBars(s *services, req request, sources *barSources, run store.Run) dailybars.Job {
 	return dailybars.Job{
-		Source: source, Store: run, Coverage: s.db,
+		Source: sources, Store: run, Coverage: s.db,
 		Done:     idempotency.New(s.rdb, s.db).DailyBars(req.session),
 		Calendar: market.NYSE(), Through: req.through, Force: req.force,
-		Sweep: sweep.Sweep{Workers: workers, Grace: graceTime, Redact: a.redact},
+		Sweep: sweep.Sweep{Workers: sources.Workers(), Grace: graceTime, Redact: a.redact},
 	}
 }
 

@@ -181,25 +181,3 @@ func TestUniverseFromRedis(t *testing.T) {
 		}
 	}
 }
-
-func TestEstimate(t *testing.T) {
-	t.Parallel()
-	noon := time.Date(2026, 3, 12, 16, 0, 0, 0, time.UTC) // noon in New York
-	for _, test := range []struct {
-		calls int
-		pace  pace
-		at    string
-		days  int
-	}{
-		{10, pace{perMinute: 5}, "2026-03-12T16:02:00Z", 0},
-		{10, pace{perMinute: 5, perDay: 25, leftToday: 25}, "2026-03-12T16:02:00Z", 0},
-		{30, pace{perMinute: 5, perDay: 25, leftToday: 20}, "2026-03-13T04:02:00Z", 1},
-		{503, pace{perMinute: 5, perDay: 25, leftToday: 25}, "2026-04-01T04:00:36Z", 20},
-		{5, pace{perMinute: 5, perDay: 25, leftToday: 0}, "2026-03-13T04:01:00Z", 1},
-	} {
-		got := estimate(noon, test.calls, test.pace)
-		if at := got.at.UTC().Format(time.RFC3339); at != test.at || got.days != test.days {
-			t.Errorf("estimate(%d, %+v) = %s in %d days, want %s in %d", test.calls, test.pace, at, got.days, test.at, test.days)
-		}
-	}
-}

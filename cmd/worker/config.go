@@ -18,7 +18,10 @@ import (
 
 	"github.com/alpha-oracle/worker/internal/secret"
 	"github.com/alpha-oracle/worker/internal/universe"
+	"github.com/alpha-oracle/worker/providers/alphavantage"
 	"github.com/alpha-oracle/worker/providers/edgar"
+	"github.com/alpha-oracle/worker/providers/massive"
+	"github.com/alpha-oracle/worker/providers/tiingo"
 )
 
 const envPrefix = "SA_"
@@ -55,6 +58,21 @@ func settings() []setting {
 		{env: "SA_DATA__EDGAR__RATE_LIMIT_PER_SECOND", standard: "8", meaning: "calls to the SEC in any second, of all hosts together; it blocks above 10"},
 		{env: "SA_DATA__FINRA__BASE_URL", standard: "https://api.finra.org", meaning: "FINRA's data, or a simulator of them"},
 		{env: "SA_DATA__FINRA__RATE_LIMIT_PER_MINUTE", standard: "60", meaning: "calls to FINRA in any 60 seconds"},
+		{env: "SA_DATA__BARS__SOURCES", meaning: "the sources of bars, the preferred first: alpha_vantage, massive, tiingo, ibkr; empty: those of the first three that have a key", list: true},
+		{env: "SA_DATA__BARS__CROSS_CHECK_PERCENT", standard: "0", meaning: "share of the calls for daily bars that is spent again on asking a second source, to compare; 0: none"},
+		{env: "SA_MASSIVE_API_KEY", meaning: "Massive's key", secret: true},
+		{env: "SA_DATA__MASSIVE__BASE_URL", standard: "https://api.massive.com", meaning: "Massive, or a simulator of it"},
+		{env: "SA_DATA__MASSIVE__RATE_LIMIT_PER_MINUTE", standard: "5", meaning: "calls to Massive in any 60 seconds"},
+		{env: "SA_DATA__MASSIVE__YEARS", standard: "2", meaning: "how many years of history Massive's plan holds"},
+		{env: "SA_TIINGO_API_KEY", meaning: "Tiingo's key", secret: true},
+		{env: "SA_DATA__TIINGO__BASE_URL", standard: "https://api.tiingo.com", meaning: "Tiingo, or a simulator of it"},
+		{env: "SA_DATA__TIINGO__RATE_LIMIT_PER_HOUR", standard: "50", meaning: "calls to Tiingo in any 60 minutes"},
+		{env: "SA_DATA__TIINGO__RATE_LIMIT_PER_DAY", standard: "1000", meaning: "calls to Tiingo from midnight to midnight in New York; 0: no day limit"},
+		{env: "SA_BROKER__IBKR__HOST", standard: "127.0.0.1", meaning: "where TWS or IB Gateway is"},
+		{env: "SA_BROKER__IBKR__PORT", standard: "4002", meaning: "its API socket"},
+		{env: "SA_BROKER__IBKR__CLIENT_ID", standard: "1", meaning: "the trading system's client id; the worker's own is one above it"},
+		{env: "SA_BROKER__IBKR__RATE_LIMIT_PER_SECOND", standard: "2", meaning: "requests for bars in any second"},
+		{env: "SA_BROKER__IBKR__VOLUME_IN_LOTS", standard: "false", meaning: "true if the gateway counts volumes in lots of 100 shares"},
 		{env: "SA_DATA__UNIVERSE__SYMBOLS", standard: "sp500", meaning: "sp500, a comma list, or @file", list: true},
 		{env: "SA_DATA__UNIVERSE__SP500_SOURCE", meaning: "where the list of the S&P 500 is when Redis has none: an https:// address or a file, with JSON, CSV or one symbol a line; empty: the last good list, else the built-in one", secret: true},
 		{env: "SA_LOG__LEVEL", standard: "info", meaning: "debug, info, warn or error"},
@@ -75,7 +93,15 @@ type config struct {
 	Functions []string
 	EDGAR     edgarConfig
 	FINRA     finraConfig
-	Universe  string
+	// BarSources are the sources of bars as named; empty: those with a key.
+	BarSources []string
+	// CrossCheck is the share of calls, in percent, that is spent on comparing
+	// sources.
+	CrossCheck int
+	Massive    massiveConfig
+	Tiingo     tiingoConfig
+	IBKR       ibkrConfig
+	Universe   string
 	// UniverseSource is where a list of the S&P 500 is: an address, in which
 	// there may be a token, or a file.
 	UniverseSource secret.Value
@@ -99,6 +125,70 @@ type edgarConfig struct {
 type finraConfig struct {
 	BaseURL   string
 	PerMinute int
+}
+
+// massiveConfig is how Massive is asked.
+type massiveConfig struct {
+	Key              secret.Value
+	BaseURL          string
+	PerMinute, Years int
+}
+
+// tiingoConfig is how Tiingo is asked.
+type tiingoConfig struct {
+	Key             secret.Value
+	BaseURL         string
+	PerHour, PerDay int
+}
+
+// ibkrConfig is where Interactive Brokers' gateway is.
+type ibkrConfig struct {
+	Host                      string
+	Port, ClientID, PerSecond int
+	Lots                      bool
+}
+
+// barSources are the names of the sources of bars: those that are named, else
+// those with a key, else Alpha Vantage, which says that it needs one.
+func (c config) barSources() []string {
+	if len(c.BarSources) > 0 {
+		return c.BarSources
+	}
+	var names []string
+	for _, s := range []struct {
+		name string
+		has  bool
+	}{
+		{alphavantage.Name, c.Key.IsSet() || isLocal(c.BaseURL)},
+		{massive.Name, c.Massive.Key.IsSet()},
+		{tiingo.Name, c.Tiingo.Key.IsSet()},
+	} {
+		if s.has {
+			names = append(names, s.name)
+		}
+	}
+	if len(names) == 0 {
+		return []string{alphavantage.Name}
+	}
+	return names
+}
+
+// keyless returns the setting that the key of a source is missing from; "" if it
+// needs none, as one on this machine, or has it.
+func (c config) keyless(source string) string {
+	for _, s := range []struct {
+		name, env, url string
+		key            secret.Value
+	}{
+		{alphavantage.Name, "SA_ALPHA_VANTAGE_API_KEY", c.BaseURL, c.Key},
+		{massive.Name, "SA_MASSIVE_API_KEY", c.Massive.BaseURL, c.Massive.Key},
+		{tiingo.Name, "SA_TIINGO_API_KEY", c.Tiingo.BaseURL, c.Tiingo.Key},
+	} {
+		if s.name == source && !s.key.IsSet() && !isLocal(s.url) {
+			return s.env
+		}
+	}
+	return ""
 }
 
 // usageError is a mistake of the person who called the program: exit code 2.
@@ -297,7 +387,7 @@ func (l *loader) text(env string) string {
 }
 
 func (l *loader) build() config {
-	return config{
+	c := config{
 		RedisURL:    l.url("SA_REDIS__URL", "redis", "rediss"),
 		DatabaseURL: l.url("SA_DATABASE__URL", "postgres", "postgresql", "postgresql+asyncpg"),
 		DataDir:     l.text("SA_DATA_DIR"),
@@ -316,12 +406,65 @@ func (l *loader) build() config {
 			BaseURL:   strings.TrimRight(l.url("SA_DATA__FINRA__BASE_URL", "http", "https").Reveal(), "/"),
 			PerMinute: l.count("SA_DATA__FINRA__RATE_LIMIT_PER_MINUTE", 1),
 		},
+		BarSources: l.barSources("SA_DATA__BARS__SOURCES"),
+		CrossCheck: l.percent("SA_DATA__BARS__CROSS_CHECK_PERCENT"),
+		Massive: massiveConfig{
+			Key:       l.apiKey("SA_MASSIVE_API_KEY"),
+			BaseURL:   strings.TrimRight(l.url("SA_DATA__MASSIVE__BASE_URL", "http", "https").Reveal(), "/"),
+			PerMinute: l.count("SA_DATA__MASSIVE__RATE_LIMIT_PER_MINUTE", 1),
+			Years:     l.count("SA_DATA__MASSIVE__YEARS", 1),
+		},
+		Tiingo: tiingoConfig{
+			Key:     l.apiKey("SA_TIINGO_API_KEY"),
+			BaseURL: strings.TrimRight(l.url("SA_DATA__TIINGO__BASE_URL", "http", "https").Reveal(), "/"),
+			PerHour: l.count("SA_DATA__TIINGO__RATE_LIMIT_PER_HOUR", 1),
+			PerDay:  l.count("SA_DATA__TIINGO__RATE_LIMIT_PER_DAY", 0),
+		},
+		IBKR: ibkrConfig{
+			Host: l.text("SA_BROKER__IBKR__HOST"), Port: l.count("SA_BROKER__IBKR__PORT", 1),
+			ClientID: l.count("SA_BROKER__IBKR__CLIENT_ID", 0), PerSecond: l.count("SA_BROKER__IBKR__RATE_LIMIT_PER_SECOND", 1),
+			Lots: l.oneOf("SA_BROKER__IBKR__VOLUME_IN_LOTS", "", "false", "true") == "true",
+		},
 		Universe:       l.text("SA_DATA__UNIVERSE__SYMBOLS"),
 		UniverseSource: l.source("SA_DATA__UNIVERSE__SP500_SOURCE"),
 		LogLevel:       l.level("SA_LOG__LEVEL"),
 		LogFormat:      l.oneOf("SA_LOG__FORMAT", "", "json", "console"),
 		fromWhere:      l.from,
 	}
+	for _, name := range c.BarSources {
+		if env := c.keyless(name); env != "" {
+			l.problem("SA_DATA__BARS__SOURCES names %s, and %s is not set", name, env)
+		}
+	}
+	if c.CrossCheck > 0 && len(c.barSources()) < 2 {
+		l.problem("SA_DATA__BARS__CROSS_CHECK_PERCENT is %d: that takes two sources of bars (SA_DATA__BARS__SOURCES)", c.CrossCheck)
+	}
+	return c
+}
+
+func (l *loader) percent(env string) int {
+	n := l.count(env, 0)
+	if n > 100 {
+		l.problem("%s is %d: want 0 to 100", env, n)
+	}
+	return n
+}
+
+// barSources reads the names of sources of bars.
+func (l *loader) barSources(env string) []string {
+	if l.text(env) == "" {
+		return nil
+	}
+	var names []string
+	for _, name := range strings.Split(l.text(env), ",") {
+		name = strings.TrimSpace(name)
+		if slices.Contains(names, name) || !slices.Contains(barSourceNames(), name) {
+			l.problem("%s is %q: want some of %s, once each, with commas between them", env, l.text(env), strings.Join(barSourceNames(), ", "))
+			return nil
+		}
+		names = append(names, name)
+	}
+	return names
 }
 
 // url checks the scheme and that there is a host. Its problems never show the
@@ -419,7 +562,7 @@ func (l *loader) level(env string) zapcore.Level {
 
 // secrets returns all values that no output may hold.
 func (c config) secrets() []secret.Value {
-	all := []secret.Value{c.Key}
+	all := []secret.Value{c.Key, c.Massive.Key, c.Tiingo.Key}
 	source := c.UniverseSource.Reveal()
 	for _, url := range []string{c.RedisURL.Reveal(), c.DatabaseURL.Reveal(), c.BaseURL, source} {
 		all = append(all, secret.URLPasswords(url)...)
@@ -437,8 +580,8 @@ func (c config) secrets() []secret.Value {
 
 // local reports whether the provider's address is this machine: a simulator,
 // which needs no key.
-func (c config) local() bool {
-	u, err := url.Parse(c.BaseURL)
+func isLocal(base string) bool {
+	u, err := url.Parse(base)
 	if err != nil {
 		return false
 	}

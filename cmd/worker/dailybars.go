@@ -11,12 +11,13 @@ import (
 	"github.com/alpha-oracle/worker/internal/store"
 	"github.com/alpha-oracle/worker/internal/sweep"
 	"github.com/alpha-oracle/worker/jobs/dailybars"
+	"github.com/alpha-oracle/worker/providers/chain"
 )
 
 // dailyBarsFlags are the flags of run daily-bars.
 type dailyBarsFlags struct {
 	runFlags
-	date once
+	date, source once
 }
 
 func (a *app) dailyBarsCommand() *cobra.Command {
@@ -36,6 +37,7 @@ one asks only for what is missing.` + exitCodes,
 		},
 	}
 	cmd.Flags().Var(&f.date, "date", "session, as YYYY-MM-DD (default: the newest whose bars are final)")
+	cmd.Flags().Var(&f.source, "source", sourceHelp)
 	f.add(cmd.Flags())
 	return cmd
 }
@@ -44,6 +46,8 @@ one asks only for what is missing.` + exitCodes,
 type request struct {
 	session, through market.Date
 	symbols          []market.Symbol
+	// source is the only one to be asked; "" means all that are configured.
+	source string
 	// force asks also for what is done.
 	force bool
 }
@@ -54,7 +58,7 @@ func (a *app) runDailyBars(ctx context.Context, f dailyBarsFlags) error {
 		return err
 	}
 	defer end()
-	if err := a.needKey(f.runFlags); err != nil {
+	if err := a.needSource(f.runFlags, f.source); err != nil {
 		return err
 	}
 	session, through, err := a.session(f.date)
@@ -62,7 +66,7 @@ func (a *app) runDailyBars(ctx context.Context, f dailyBarsFlags) error {
 		return err
 	}
 	return a.withRun(ctx, f.runFlags, func(ctx context.Context, s *services, symbols []market.Symbol) error {
-		req := request{session: session, through: through, symbols: symbols, force: f.force}
+		req := request{session: session, through: through, symbols: symbols, source: f.source.value, force: f.force}
 		if f.dryRun {
 			return a.planDailyBars(ctx, s, req)
 		}
@@ -114,20 +118,32 @@ func neighbours(closed market.Date) string {
 
 // loadDailyBars does the work of a claimed run.
 func (a *app) loadDailyBars(ctx context.Context, s *services, req request, run store.Run) (sweep.Report, error) {
-	v, err := a.alphaVantage(ctx, s)
+	sources, err := a.bars(ctx, s, req.source)
 	if err != nil {
 		return sweep.Report{}, err
 	}
-	job := a.dailyBars(s, req, v.client, run)
+	defer sources.close()
+	job := a.dailyBars(s, req, sources, run)
 	plan, err := job.Plan(ctx, req.session, req.symbols)
 	if err != nil {
 		return sweep.Report{}, err
 	}
-	start := a.pace(ctx, s, v.limits)
-	bar := a.newProgress("daily bars", len(plan.Todo), func() pace { return start.after(int(v.budget.calls.Load())) })
+	if _, err := sources.Plan(sessionAsks(req.session, plan.Todo)); err != nil {
+		return sweep.Report{}, err
+	}
+	bar := a.newProgress("daily bars", len(plan.Todo), sources.eta(req.session))
 	job.Sweep.Each = bar.unit
 	report := job.Run(ctx, plan)
 	bar.finish()
-	report.ProviderCalls = int(v.budget.calls.Load())
-	return a.withEnd(ctx, s, v.limits, report, askAgain(report)), nil
+	a.crossCheck(ctx, s, sources, req.session, &report)
+	return a.told(ctx, s, sources, report, req.session, askAgain(report)), nil
+}
+
+// sessionAsks are the asks for one session of symbols.
+func sessionAsks(session market.Date, symbols []market.Symbol) []chain.Ask {
+	asks := make([]chain.Ask, len(symbols))
+	for i, symbol := range symbols {
+		asks[i] = chain.Ask{Symbol: symbol, Range: market.Range{From: session, To: session}}
+	}
+	return asks
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/alpha-oracle/worker/internal/secret"
+	"github.com/alpha-oracle/worker/providers/alphavantage"
 	"github.com/alpha-oracle/worker/providers/simulator"
 )
 
@@ -43,7 +44,7 @@ func (a *app) startDemo(ctx context.Context, f *runFlags) (end func(), err error
 	a.cfg.BaseURL = "http://" + listener.Addr().String()
 	a.cfg.Key = secret.New(demoKey)
 	a.cfg.PerMinute, a.cfg.PerDay = demoPerMinute, 0
-	a.cfg.source = demoSource
+	a.cfg.source, a.cfg.BarSources = demoSource, []string{alphavantage.Name}
 	a.cfg.EDGAR = edgarConfig{
 		UserAgent: "demonstration demo@example.com", BaseURL: a.cfg.BaseURL, DataURL: a.cfg.BaseURL, PerSecond: demoPerMinute / 60,
 	}

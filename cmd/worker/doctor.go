@@ -130,7 +130,7 @@ func (a *app) checkKey() check {
 	switch {
 	case a.cfg.Key.IsSet():
 		return check{"alpha vantage key", stateOK, fmt.Sprintf("set; %d calls a minute, %s a day", a.cfg.PerMinute, dayLimit(a.cfg.PerDay)), ""}
-	case a.cfg.local():
+	case isLocal(a.cfg.BaseURL):
 		return check{"alpha vantage key", stateOK, "not needed: the base URL is this machine", ""}
 	}
 	return check{"alpha vantage key", stateWarning, "not set", "set SA_ALPHA_VANTAGE_API_KEY; without it only --demo runs"}

@@ -10,6 +10,8 @@ import (
 	"github.com/alpha-oracle/worker/internal/store"
 	"github.com/alpha-oracle/worker/internal/sweep"
 	"github.com/alpha-oracle/worker/jobs/fundamentals"
+	"github.com/alpha-oracle/worker/providers/alphavantage"
+	"github.com/alpha-oracle/worker/providers/chain"
 )
 
 // noAgentText says what a run without a user agent lacks.
@@ -59,7 +61,7 @@ func (a *app) runFundamentals(ctx context.Context, f fundamentalsFlags) error {
 		return err
 	}
 	defer end()
-	if err := a.needKey(f.runFlags); err != nil {
+	if err := a.needKey(f.runFlags, alphavantage.Name); err != nil {
 		return err
 	}
 	week, err := week(f.week, a.today())
@@ -123,13 +125,15 @@ func (a *app) loadFundamentals(ctx context.Context, s *services, req weekRequest
 			balanceSheet: {Overviews: balanceFigures{v.client}, Fills: []market.Field{market.DebtToEquity, market.CurrentRatio}},
 		}[function]
 	}
-	start := a.pace(ctx, s, v.limits)
-	bar := a.newProgress("overviews", len(plan.Overviews), func() pace { return start.after(int(v.budget.calls.Load())) })
+	start := a.pace(ctx, s, a.alphaVantageQuota(), v.limits)
+	bar := a.newProgress("overviews", len(plan.Overviews), func(n int) chain.ETA { return start.After(int(v.budget.calls.Load())).Estimate(a.now(), n) })
 	job.Sweep.Each = bar.unit
 	report := job.Run(ctx, plan)
 	bar.finish()
 	report.ProviderCalls = int(v.budget.calls.Load())
-	report = a.withEnd(ctx, s, v.limits, report, askAgain(report)*len(a.cfg.Functions))
+	if left := askAgain(report) * len(a.cfg.Functions); left > 0 && report.Status != sweep.Failed && ctx.Err() == nil {
+		report.CompleteAt = new(a.pace(ctx, s, a.alphaVantageQuota(), v.limits).Estimate(a.now(), left).At.UTC())
+	}
 	if job.Filer == nil {
 		report.Warnings = append(report.Warnings, noAgentText)
 	}
@@ -152,8 +156,8 @@ func (a *app) loadFacts(ctx context.Context, s *services, job *fundamentals.Job,
 	}
 	started := a.now()
 	job.Filer, job.FactStore = &filer{client: v.client}, run
-	start := pace{perMinute: v.limits.Rate() * 60}
-	bar := a.newProgress("facts", len(plan.Facts), func() pace { return start })
+	start := chain.Pace{PerMinute: v.limits.Rate() * 60}
+	bar := a.newProgress("facts", len(plan.Facts), func(n int) chain.ETA { return start.Estimate(a.now(), n) })
 	job.FactSweep.Each = bar.unit
 	report := job.RunFacts(ctx, plan)
 	bar.finish()
@@ -185,7 +189,7 @@ func askAgain(r sweep.Report) int {
 }
 
 func (a *app) planFundamentals(ctx context.Context, s *services, req weekRequest) error {
-	limits, err := a.limits(s)
+	limits, err := a.limitsOf(s, a.alphaVantageQuota())
 	if err != nil {
 		return err
 	}
@@ -194,11 +198,11 @@ func (a *app) planFundamentals(ctx context.Context, s *services, req weekRequest
 	if err != nil {
 		return err
 	}
-	end := estimate(a.now(), job.Calls(plan), a.pace(ctx, s, limits))
+	end := a.pace(ctx, s, a.alphaVantageQuota(), limits).Estimate(a.now(), job.Calls(plan))
 	d := dryRun{
 		Job: fundamentals.Name, Period: req.week.String(),
 		Symbols: len(req.symbols), Skipped: len(plan.Done), ProviderCalls: job.Calls(plan),
-		CallsToday: end.today, CompleteAt: end.at.UTC(), Order: plan.Overviews,
+		CallsToday: end.Today, CompleteAt: end.At.UTC(), Order: plan.Overviews,
 		Parts:    []dryRunPart{{Job: fundamentals.FactsName, Symbols: len(plan.Facts), Skipped: plan.FactsDone}},
 		Warnings: plan.Warnings,
 	}

@@ -14,7 +14,7 @@ import (
 // gapFlags are the flags of gaps and repair.
 type gapFlags struct {
 	runFlags
-	since once
+	since, source once
 }
 
 func (a *app) gapsCommand() *cobra.Command {
@@ -61,6 +61,7 @@ business of worker backfill.` + exitCodes,
 		},
 	}
 	f.addGaps(cmd)
+	cmd.Flags().Var(&f.source, "source", sourceHelp)
 	cmd.Flags().IntVar(&f.maxCalls, "max-calls", 0, "the greatest number of provider calls; 0: as many as it takes")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would be fetched, and fetch nothing")
 	cmd.Flags().BoolVar(&f.wait, "wait", false, "wait for another worker that fetches history, instead of failing")
@@ -120,15 +121,16 @@ type gap struct {
 }
 
 func (a *app) showGaps(ctx context.Context, s *services, req gapRequest) error {
-	v, err := a.alphaVantage(ctx, s)
+	sources, err := a.bars(ctx, s, "")
 	if err != nil {
 		return err
 	}
-	reach, err := v.client.Reach()
+	defer sources.close()
+	reach, err := sources.Reach()
 	if err != nil {
 		return err
 	}
-	found, err := a.backfill(s, v, req.through, nil).Gaps(ctx, req.since, reach, req.symbols)
+	found, err := a.backfill(s, sources, req.through, nil).Gaps(ctx, req.since, reach, req.symbols)
 	if err != nil {
 		return err
 	}
@@ -232,33 +234,22 @@ func (a *app) repair(ctx context.Context, f gapFlags) error {
 	if f.maxCalls < 0 {
 		return usagef("--max-calls is %d: want at least 1, or 0 for as many as it takes", f.maxCalls)
 	}
-	if err := a.needKey(f.runFlags); err != nil {
+	if err := a.needSource(f.runFlags, f.source); err != nil {
 		return err
 	}
 	return a.withGaps(ctx, f, func(ctx context.Context, s *services, req gapRequest) error {
 		planned := func(job backfill.Job) (backfill.Plan, error) { return job.PlanRepair(ctx, req.since, req.symbols) }
-		if f.dryRun {
-			return a.planRepair(ctx, s, f, req, planned)
+		if !f.dryRun {
+			return a.fetchHistory(ctx, s, f.runFlags, f.source.value, req.through, planned)
 		}
-		return a.fetchHistory(ctx, s, f.runFlags, req.through, planned)
+		return a.printHistoryPlan(ctx, s, f.source.value, req.through, func(job backfill.Job) (dryRun, backfill.Plan, error) {
+			plan, err := planned(job)
+			if f.maxCalls > 0 {
+				plan.First(f.maxCalls)
+			}
+			d := a.historyPlan(plan, plan.Skipped+len(plan.Todo))
+			d.Job = backfill.RepairName
+			return d, plan, err
+		})
 	})
-}
-
-func (a *app) planRepair(ctx context.Context, s *services, f gapFlags, req gapRequest, planned func(backfill.Job) (backfill.Plan, error)) error {
-	v, err := a.alphaVantage(ctx, s)
-	if err != nil {
-		return err
-	}
-	plan, err := planned(a.backfill(s, v, req.through, nil))
-	if err != nil {
-		return err
-	}
-	if f.maxCalls > 0 {
-		plan.First(f.maxCalls)
-	}
-	d := historyPlan(plan, plan.Skipped+len(plan.Todo))
-	d.Job = backfill.RepairName
-	end := estimate(a.now(), d.ProviderCalls, a.pace(ctx, s, v.limits))
-	d.CallsToday, d.CompleteAt = end.today, end.at.UTC()
-	return a.printDryRun(d, end, 1)
 }

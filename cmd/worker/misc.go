@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"runtime"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/providers/simulator"
+	"github.com/alpha-oracle/worker/providers/simulator/gateway"
 )
 
 func (a *app) versionCommand() *cobra.Command {
@@ -67,7 +69,7 @@ safe to run while other workers do the same.`,
 
 // simulateFlags are the flags of simulate.
 type simulateFlags struct {
-	addr, through, key           string
+	addr, gateway, through, key  string
 	perSecond, perMinute, perDay int
 	premium                      bool
 	latency                      time.Duration
@@ -79,13 +81,15 @@ func (a *app) simulateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "simulate",
 		Short: "Serve simulated provider data, for development",
-		Long: `Serves Alpha Vantage's bars and fundamentals, the SEC's facts and filings and
-FINRA's short interest in their own wire formats, with Alpha Vantage's limits,
-and with the ways in which all of them fail. The data are a function of symbol
-and date: every start gives the same ones. The log of calls is at
-/_simulator/calls, the busiest windows are at /_simulator/report; faults of the
-SEC are planned at /_simulator/edgar/faults, those of FINRA at
-/_simulator/finra/faults.
+		Long: `Serves Alpha Vantage's bars and fundamentals, the bars of Massive and Tiingo, the
+SEC's facts and filings and FINRA's short interest in their own wire formats, with
+Alpha Vantage's limits, and with the ways in which all of them fail; with --gateway
+also the bars of an IB Gateway on a socket. The data are a function of symbol and
+date: every start gives the same ones. The log of calls is at /_simulator/calls, the
+busiest windows are at /_simulator/report; faults of the others are planned at
+/_simulator/massive/faults, and so on for tiingo, edgar and finra. A POST to
+/_simulator/lack?symbol=AAPL&date=2026-03-12 takes a bar away, one to
+/_simulator/split?symbol=AAPL&on=2026-03-12&ratio=4 simulates a split.
 
 Faults of Alpha Vantage's bars: ` + strings.Join(simulator.Faults(), ", ") + `
 
@@ -102,6 +106,13 @@ Of its fundamentals: ` + strings.Join(simulator.FaultsOf("OVERVIEW"), ", "),
 			if err != nil {
 				return fmt.Errorf("--addr: %w", err)
 			}
+			if f.gateway != "" {
+				end, err := a.serveGateway(cmd.Context(), f)
+				if err != nil {
+					return err
+				}
+				defer end()
+			}
 			if err := a.printAddress("http://" + listener.Addr().String()); err != nil {
 				return err
 			}
@@ -110,6 +121,7 @@ Of its fundamentals: ` + strings.Join(simulator.FaultsOf("OVERVIEW"), ", "),
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.addr, "addr", "127.0.0.1:8090", "address to serve on; port 0 picks a free one")
+	flags.StringVar(&f.gateway, "gateway", "", "address of an IB Gateway's socket, such as 127.0.0.1:4002; empty: none")
 	flags.StringVar(&f.through, "through", "", "newest session served (default: the newest that has closed)")
 	flags.StringVar(&f.key, "key", "", "the only key that is accepted (default: any)")
 	flags.IntVar(&f.perSecond, "per-second", 0, "calls in any second; 0: no limit")
@@ -121,9 +133,27 @@ Of its fundamentals: ` + strings.Join(simulator.FaultsOf("OVERVIEW"), ", "),
 	return cmd
 }
 
+// serveGateway serves an IB Gateway's socket until end is called.
+func (a *app) serveGateway(ctx context.Context, f simulateFlags) (end func(), err error) {
+	c := gateway.Config{Latency: f.latency, Now: a.now}
+	if f.through != "" {
+		if c.Through, err = a.closedSession(f.through); err != nil {
+			return nil, usagef("--through: %w", err)
+		}
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", f.gateway)
+	if err != nil {
+		return nil, fmt.Errorf("--gateway: %w", err)
+	}
+	server := gateway.New(c)
+	go func() { _ = server.Serve(listener) }()
+	a.log.Info("simulating IB Gateway at " + listener.Addr().String() + ": SA_BROKER__IBKR__HOST and SA_BROKER__IBKR__PORT, with ibkr among SA_DATA__BARS__SOURCES")
+	return server.Close, nil
+}
+
 func (a *app) printAddress(url string) error {
 	a.log.Info("simulating Alpha Vantage: SA_DATA__ALPHA_VANTAGE__BASE_URL=" + url +
-		"; the SEC: SA_DATA__EDGAR__BASE_URL and SA_DATA__EDGAR__DATA_BASE_URL; FINRA: SA_DATA__FINRA__BASE_URL")
+		"; Massive: SA_DATA__MASSIVE__BASE_URL; Tiingo: SA_DATA__TIINGO__BASE_URL; the SEC: SA_DATA__EDGAR__BASE_URL and SA_DATA__EDGAR__DATA_BASE_URL; FINRA: SA_DATA__FINRA__BASE_URL")
 	if a.asJSON {
 		return a.printJSON(map[string]string{"url": url})
 	}

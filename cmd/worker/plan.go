@@ -16,6 +16,7 @@ import (
 	"github.com/alpha-oracle/worker/jobs/dailybars"
 	"github.com/alpha-oracle/worker/jobs/fundamentals"
 	"github.com/alpha-oracle/worker/providers/alphavantage"
+	"github.com/alpha-oracle/worker/providers/chain"
 	"github.com/alpha-oracle/worker/providers/edgar"
 	"github.com/alpha-oracle/worker/providers/finra"
 )
@@ -75,12 +76,11 @@ type planner struct {
 	s       *services
 	symbols []market.Symbol
 	through market.Date
-	vendor  vendor[*alphavantage.Client]
-	pace    pace
-	// calls are those of the jobs planned so far to Alpha Vantage.
-	calls int
-	// asked are the symbols of which daily bars are to be fetched, which bring
-	// the newest sessions with them.
+	sources *barSources
+	// pace is Alpha Vantage's, after the calls of the jobs planned so far.
+	pace chain.Pace
+	// asked are the symbols of which daily bars are to be fetched, one by one,
+	// which bring the newest sessions with them.
 	asked map[market.Symbol]bool
 }
 
@@ -90,11 +90,16 @@ func (a *app) plan(ctx context.Context, f planFlags, jobs []string) error {
 		return err
 	}
 	return a.withRun(ctx, runFlags{symbols: f.symbols, dryRun: true}, func(ctx context.Context, s *services, symbols []market.Symbol) error {
-		v, err := a.alphaVantage(ctx, s)
+		sources, err := a.bars(ctx, s, "")
 		if err != nil {
 			return err
 		}
-		p := &planner{app: a, s: s, symbols: symbols, through: through, vendor: v, pace: a.pace(ctx, s, v.limits)}
+		defer sources.close()
+		limits, err := a.limitsOf(s, a.alphaVantageQuota())
+		if err != nil {
+			return err
+		}
+		p := &planner{app: a, s: s, symbols: symbols, through: through, sources: sources, pace: a.pace(ctx, s, a.alphaVantageQuota(), limits)}
 		plans := make([]jobPlan, 0, len(jobs))
 		for _, job := range jobs {
 			plan, err := map[string]func(context.Context) (jobPlan, error){
@@ -116,34 +121,50 @@ func (a *app) plan(ctx context.Context, f planFlags, jobs []string) error {
 	})
 }
 
-// shared fills in when a plan of calls to Alpha Vantage is through, after those
-// of the jobs before it.
-func (p *planner) shared(plan jobPlan, calls int) jobPlan {
-	now := p.now()
-	plan.Calls = map[string]int{alphavantage.Name: calls}
-	plan.CompleteAt = now.UTC()
-	if calls > 0 {
-		before, with := estimate(now, p.calls, p.pace), estimate(now, p.calls+calls, p.pace)
-		plan.CompleteAt, plan.Today = with.at.UTC(), with.today-before.today
+// shared fills in when a plan is through, and notes its calls, which go before
+// those of the plans after it.
+func (p *planner) shared(plan jobPlan, calls map[string]int, end chain.ETA) jobPlan {
+	plan.Calls, plan.CompleteAt, plan.Today = calls, end.At.UTC(), end.Today
+	p.sources.planned(calls)
+	p.pace.Before += calls[alphavantage.Name]
+	total := 0
+	for _, n := range calls {
+		total += n
 	}
-	p.calls += calls
-	if limit := p.pace.perDay; limit > 0 && calls > plan.Today {
-		plan.Notes = append(plan.Notes, fmt.Sprintf("%d calls wait for the next days: %d a day", calls-plan.Today, limit))
+	if wait := total - plan.Today; wait > 0 {
+		plan.Notes = append(plan.Notes, fmt.Sprintf("%d calls wait for the next days: %s", wait, p.dayLimits()))
 	}
 	return plan
 }
 
+// dayLimits names the limits of the day.
+func (p *planner) dayLimits() string {
+	var texts []string
+	for _, q := range p.barQuotas() {
+		if q.perDay > 0 {
+			texts = append(texts, fmt.Sprintf("%s takes %d a day", q.provider, q.perDay))
+		}
+	}
+	return strings.Join(texts, ", ")
+}
+
 func (p *planner) dailyBars(ctx context.Context) (jobPlan, error) {
 	req := request{session: p.through, through: p.through, symbols: p.symbols}
-	plan, err := p.app.dailyBars(p.s, req, p.vendor.client, nil).Plan(ctx, p.through, p.symbols)
+	plan, err := p.app.dailyBars(p.s, req, p.sources, nil).Plan(ctx, p.through, p.symbols)
 	if err != nil {
 		return jobPlan{}, err
 	}
-	p.asked = make(map[market.Symbol]bool, len(plan.Todo))
-	for _, symbol := range plan.Todo {
-		p.asked[symbol] = true
+	calls, err := p.sources.Plan(sessionAsks(p.through, plan.Todo))
+	if err != nil {
+		return jobPlan{}, err
 	}
-	return p.shared(jobPlan{Job: dailybars.Name, Period: p.through.String(), Symbols: len(p.symbols), Done: plan.Skipped}, len(plan.Todo)), nil
+	p.asked = map[market.Symbol]bool{}
+	if calls.Sessions.Len() == 0 {
+		for _, symbol := range plan.Todo {
+			p.asked[symbol] = true
+		}
+	}
+	return p.shared(jobPlan{Job: dailybars.Name, Period: p.through.String(), Symbols: len(p.symbols), Done: plan.Skipped}, calls.Calls, calls.ETA(p.now())), nil
 }
 
 func (p *planner) fundamentals(ctx context.Context) (jobPlan, error) {
@@ -153,9 +174,10 @@ func (p *planner) fundamentals(ctx context.Context) (jobPlan, error) {
 	if err != nil {
 		return jobPlan{}, err
 	}
+	n := job.Calls(plan)
 	out := p.shared(jobPlan{
 		Job: fundamentals.Name, Period: week.String(), Symbols: len(p.symbols), Done: len(plan.Done), Notes: plan.Warnings,
-	}, job.Calls(plan))
+	}, map[string]int{alphavantage.Name: n}, p.pace.Estimate(p.now(), n))
 	if p.cfg.EDGAR.UserAgent == "" {
 		out.Notes = append(out.Notes, noAgentText)
 		return out, nil
@@ -163,13 +185,22 @@ func (p *planner) fundamentals(ctx context.Context) (jobPlan, error) {
 	// One call for the symbols' issuers, and one for each of them.
 	if n := len(plan.Facts); n > 0 {
 		out.Calls[edgar.Name] = n + 1
-		limits, err := p.edgarLimits(p.s)
+		at, err := p.done(p.edgarQuota(), n+1)
 		if err != nil {
 			return jobPlan{}, err
 		}
-		out.CompleteAt = latest(out.CompleteAt, estimate(p.now(), n+1, pace{perMinute: limits.Rate() * 60}).at.UTC())
+		out.CompleteAt = latest(out.CompleteAt, at)
 	}
 	return out, nil
+}
+
+// done is when the calls of a provider without a day limit will be through.
+func (p *planner) done(q quota, calls int) (time.Time, error) {
+	limits, err := p.limitsOf(p.s, q)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return chain.Pace{PerMinute: limits.Rate() * 60}.Estimate(p.now(), calls).At.UTC(), nil
 }
 
 func latest(a, b time.Time) time.Time {
@@ -196,46 +227,51 @@ func (p *planner) altdata(ctx context.Context) (jobPlan, error) {
 	if len(d.IndexDays) > 0 {
 		out.Notes = append(out.Notes, fmt.Sprintf("how many documents the indexes of %d days list is known when they are read", len(d.IndexDays)))
 	}
-	for name, limitsOf := range map[string]limitsOf{edgar.Name: p.edgarLimits, finra.Name: p.finraLimits} {
-		limits, err := limitsOf(p.s)
+	for _, q := range []quota{p.edgarQuota(), p.finraQuota()} {
+		at, err := p.done(q, out.Calls[q.provider])
 		if err != nil {
 			return jobPlan{}, err
 		}
-		out.CompleteAt = latest(out.CompleteAt, estimate(p.now(), out.Calls[name], pace{perMinute: limits.Rate() * 60}).at.UTC())
+		out.CompleteAt = latest(out.CompleteAt, at)
 	}
 	return out, nil
 }
 
 func (p *planner) backfill(ctx context.Context, window market.Range) (jobPlan, error) {
-	plan, err := p.app.backfill(p.s, p.vendor, p.through, nil).Plan(ctx, window, p.symbols)
+	plan, err := p.app.backfill(p.s, p.sources, p.through, nil).Plan(ctx, window, p.symbols)
 	if err != nil {
 		return jobPlan{}, err
 	}
-	d := historyPlan(plan, len(p.symbols))
-	with, err := p.withDailyBars(plan)
+	d := p.historyPlan(plan, len(p.symbols))
+	asks, with, err := p.withoutDailyBars(historyAsks(plan))
 	if err != nil {
 		return jobPlan{}, err
 	}
 	if with > 0 {
 		d.Warnings = append(d.Warnings, fmt.Sprintf("the sessions of %d symbols come with the answers of daily_bars, without a further call", with))
 	}
-	return p.shared(jobPlan{Job: backfill.Name, Period: d.Period, Symbols: d.Symbols, Done: d.Skipped, Notes: d.Warnings}, d.ProviderCalls-with), nil
+	calls, err := p.sources.Plan(asks)
+	if err != nil {
+		return jobPlan{}, err
+	}
+	return p.shared(jobPlan{Job: backfill.Name, Period: d.Period, Symbols: d.Symbols, Done: d.Skipped, Notes: d.Warnings}, calls.Calls, calls.ETA(p.now())), nil
 }
 
-// withDailyBars counts the symbols of which the daily bars, planned before, bring
-// all that the plan would ask for.
-func (p *planner) withDailyBars(plan backfill.Plan) (int, error) {
+// withoutDailyBars leaves out the asks of which the daily bars, planned before,
+// bring all that they want, and counts them.
+func (p *planner) withoutDailyBars(asks []chain.Ask) (rest []chain.Ask, with int, err error) {
 	oldest, err := market.NYSE().Back(p.through, dailybars.WindowSessions-1)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
-	n := 0
-	for _, t := range plan.Todo {
-		if len(t.Ask) > 0 && t.Ask[0].From >= oldest && p.asked[t.Symbol] {
-			n += len(t.Ask)
+	for _, ask := range asks {
+		if ask.Range.From >= oldest && p.asked[ask.Symbol] {
+			with++
+		} else {
+			rest = append(rest, ask)
 		}
 	}
-	return n, nil
+	return rest, with, nil
 }
 
 func (a *app) printPlans(plans []jobPlan) {

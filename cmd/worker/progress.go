@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/alpha-oracle/worker/internal/sweep"
+	"github.com/alpha-oracle/worker/providers/chain"
 )
 
 // logEvery is how many symbols pass between two progress lines in a log.
@@ -25,15 +26,15 @@ type progress struct {
 	total   int
 	seen    int
 	done    int
-	pace    func() pace
+	eta     func(left int) chain.ETA
 	now     func() time.Time
 	started time.Time
 	// words is what the bar says at its end; the bar's own goroutine reads it.
 	words atomic.Value
 }
 
-func (a *app) newProgress(what string, total int, pace func() pace) *progress {
-	p := &progress{log: a.log, total: total, pace: pace, now: a.now, started: a.now()}
+func (a *app) newProgress(what string, total int, eta func(left int) chain.ETA) *progress {
+	p := &progress{log: a.log, total: total, eta: eta, now: a.now, started: a.now()}
 	if total == 0 || !isTerminal(a.Stderr) {
 		return p
 	}
@@ -58,7 +59,7 @@ func (p *progress) text() string {
 	if minutes > 0 {
 		rate = float64(p.seen) / minutes
 	}
-	return fmt.Sprintf(" %.1f/min, %d failed, ETA %s", rate, p.seen-p.done, estimate(p.now(), p.total-p.seen, p.pace()))
+	return fmt.Sprintf(" %.1f/min, %d failed, ETA %s", rate, p.seen-p.done, p.eta(p.total-p.seen))
 }
 
 // unit is told of each symbol as it ends.
@@ -75,7 +76,7 @@ func (p *progress) unit(u sweep.Unit) {
 	logUnit(p.log, u)
 	if p.seen%logEvery == 0 || p.seen == p.total {
 		p.log.Info("progress", zap.Int("of", p.total), zap.Int("seen", p.seen),
-			zap.Int("failed", p.seen-p.done), zap.Stringer("eta", estimate(p.now(), p.total-p.seen, p.pace())))
+			zap.Int("failed", p.seen-p.done), zap.Stringer("eta", p.eta(p.total-p.seen)))
 	}
 }
 

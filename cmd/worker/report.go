@@ -15,6 +15,7 @@ import (
 	"github.com/alpha-oracle/worker/internal/sweep"
 	"github.com/alpha-oracle/worker/jobs/backfill"
 	"github.com/alpha-oracle/worker/jobs/dailybars"
+	"github.com/alpha-oracle/worker/providers/chain"
 )
 
 // listed is how many failures a report in words shows.
@@ -44,12 +45,28 @@ func (a *app) printDetails(r sweep.Report) {
 	if len(r.Failures) > 0 {
 		a.printFailures(r.Failures)
 	}
+	if len(r.Calls) > 0 {
+		a.printf("\n%s\n", fromWhere(r))
+	}
+	if c := r.CrossCheck; c != nil {
+		a.printf("\ncompared with a second source: %d bars, %d differ\n", c.Compared, len(c.Disagreements))
+	}
 	if r.Stopped != "" {
 		a.printf("\nThe run ended early: %s\n", r.Stopped)
 	}
 	for _, w := range r.Warnings {
 		a.printf("\nWarning: %s\n", w)
 	}
+}
+
+// fromWhere says how many symbols came from each source, at how many calls.
+func fromWhere(r sweep.Report) string {
+	var texts []string
+	for name, n := range r.Calls {
+		texts = append(texts, fmt.Sprintf("%s %d (%d calls)", name, len(r.Sources[name]), n))
+	}
+	slices.Sort(texts)
+	return "symbols by source: " + strings.Join(texts, ", ")
 }
 
 // summary is the report in one line.
@@ -146,14 +163,16 @@ func advice(r sweep.Report, forced bool) string {
 
 // dryRun is what a run would do, as --dry-run prints it.
 type dryRun struct {
-	Job           string          `json:"job"`
-	Period        string          `json:"period"`
-	Symbols       int             `json:"symbols"`
-	Skipped       int             `json:"skipped"`
-	ProviderCalls int             `json:"provider_calls"`
-	CallsToday    int             `json:"provider_calls_today"`
-	CompleteAt    time.Time       `json:"complete_at"`
-	Order         []market.Symbol `json:"order"`
+	Job           string `json:"job"`
+	Period        string `json:"period"`
+	Symbols       int    `json:"symbols"`
+	Skipped       int    `json:"skipped"`
+	ProviderCalls int    `json:"provider_calls"`
+	// Calls are the calls by provider; absent where there is one only.
+	Calls      map[string]int  `json:"calls,omitempty"`
+	CallsToday int             `json:"provider_calls_today"`
+	CompleteAt time.Time       `json:"complete_at"`
+	Order      []market.Symbol `json:"order"`
 	// Parts are asked of providers whose calls are not counted by the day.
 	Parts    []dryRunPart `json:"parts,omitempty"`
 	Warnings []string     `json:"warnings,omitempty"`
@@ -166,26 +185,30 @@ type dryRunPart struct {
 }
 
 func (a *app) planDailyBars(ctx context.Context, s *services, req request) error {
-	limits, err := a.limits(s)
+	sources, err := a.bars(ctx, s, req.source)
 	if err != nil {
 		return err
 	}
-	job := a.dailyBars(s, req, nil, nil)
-	plan, err := job.Plan(ctx, req.session, req.symbols)
+	defer sources.close()
+	plan, err := a.dailyBars(s, req, sources, nil).Plan(ctx, req.session, req.symbols)
 	if err != nil {
 		return err
 	}
-	end := estimate(a.now(), len(plan.Todo), a.pace(ctx, s, limits))
+	calls, err := sources.Plan(sessionAsks(req.session, plan.Todo))
+	if err != nil {
+		return err
+	}
+	end := calls.ETA(a.now())
 	return a.printDryRun(dryRun{
 		Job: dailybars.Name, Period: req.session.String(),
-		Symbols: len(req.symbols), Skipped: plan.Skipped, ProviderCalls: len(plan.Todo),
-		CallsToday: end.today, CompleteAt: end.at.UTC(), Order: plan.Todo,
+		Symbols: len(req.symbols), Skipped: plan.Skipped, ProviderCalls: calls.Total(), Calls: calls.Calls,
+		CallsToday: end.Today, CompleteAt: end.At.UTC(), Order: plan.Todo,
 	}, end, 1)
 }
 
 // printDryRun prints what a run would do; each is the number of calls that a
 // symbol costs.
-func (a *app) printDryRun(d dryRun, end eta, each int) error {
+func (a *app) printDryRun(d dryRun, end chain.ETA, each int) error {
 	if d.Order == nil {
 		d.Order = []market.Symbol{}
 	}
@@ -193,8 +216,11 @@ func (a *app) printDryRun(d dryRun, end eta, each int) error {
 		return a.printJSON(d)
 	}
 	calls := "one call each"
-	if each > 1 {
+	switch {
+	case each > 1:
 		calls = fmt.Sprintf("%d calls each", each)
+	case d.Calls != nil && (len(d.Calls) > 1 || d.ProviderCalls < len(d.Order)):
+		calls = fmt.Sprintf("%d calls: %s", d.ProviderCalls, callsText(d.Calls))
 	}
 	a.printf("%s %s: would ask for %d of %d symbols (%d are stored), %s\n",
 		d.Job, d.Period, len(d.Order), d.Symbols, d.Skipped, calls)

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -85,20 +87,37 @@ func (o *once) Set(s string) error {
 	return nil
 }
 
-const noKeyText = `no Alpha Vantage key is set.
+const noKeyText = `%s is not set.
 
   Try it without one:   worker run daily-bars --demo
   Get a free key:       https://www.alphavantage.co/support/#api-key
   Then:                 export SA_ALPHA_VANTAGE_API_KEY=your-key
   or, from a file:      export SA_ALPHA_VANTAGE_API_KEY_FILE=/path/to/key`
 
-// needKey refuses to run without a key; a provider on this machine needs none.
-func (a *app) needKey(f runFlags) error {
-	if !a.cfg.Key.IsSet() && !a.cfg.local() && !f.dryRun {
-		return usagef(noKeyText)
+// needKey refuses to run without the key of one of the sources; a provider on
+// this machine needs none.
+func (a *app) needKey(f runFlags, sources ...string) error {
+	for _, name := range sources {
+		if env := a.cfg.keyless(name); env != "" && !f.dryRun {
+			return usagef(noKeyText, env)
+		}
 	}
 	return nil
 }
+
+// needSource is needKey for the sources of bars, or the one that is named.
+func (a *app) needSource(f runFlags, only once) error {
+	names := a.cfg.barSources()
+	if only.set {
+		if !slices.Contains(names, only.value) {
+			return usagef("--source %s: want one of the configured sources (SA_DATA__BARS__SOURCES): %s", only.value, strings.Join(names, ", "))
+		}
+		names = []string{only.value}
+	}
+	return a.needKey(f, names...)
+}
+
+const sourceHelp = "ask this one of the configured sources only"
 
 // withRun opens the services and resolves the symbols for a job.
 func (a *app) withRun(ctx context.Context, f runFlags, do func(context.Context, *services, []market.Symbol) error) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -12,7 +13,7 @@ import (
 	"github.com/alpha-oracle/worker/internal/limiter"
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/internal/store"
-	"github.com/alpha-oracle/worker/internal/sweep"
+	"github.com/alpha-oracle/worker/providers/chain"
 )
 
 // shownRuns is how many of the newest runs a status lists.
@@ -183,8 +184,8 @@ func newRunStatus(r store.RunInfo) runStatus {
 // yet, the ledger does.
 func (a *app) quotas(ctx context.Context, s *services) ([]quotaStatus, error) {
 	var levels []limiter.Level
-	for _, of := range []limitsOf{a.limits, a.edgarLimits, a.finraLimits} {
-		limits, err := of(s)
+	for _, q := range append(a.barQuotas(), a.edgarQuota(), a.finraQuota()) {
+		limits, err := a.limitsOf(s, q)
 		if err != nil {
 			return nil, err
 		}
@@ -198,7 +199,7 @@ func (a *app) quotas(ctx context.Context, s *services) ([]quotaStatus, error) {
 	for _, l := range levels {
 		q := newQuotaStatus(l)
 		if !l.Known && q.Reset != nil {
-			used, err := a.usedToday(ctx, s, lastMidnight(a.now()))
+			used, err := a.usedToday(ctx, s, strings.TrimSuffix(l.Name, dayWindow), l.Limit, lastMidnight(a.now()))
 			if err != nil {
 				return nil, fmt.Errorf("count the calls of the day: %w", err)
 			}
@@ -223,25 +224,16 @@ func newQuotaStatus(l limiter.Level) quotaStatus {
 	return q
 }
 
-// withEnd adds to a report when the calls that are left can all have been made,
-// by what the provider has said of its limits meanwhile.
-func (a *app) withEnd(ctx context.Context, s *services, limits *limiter.Limiter, r sweep.Report, calls int) sweep.Report {
-	if calls > 0 && r.Status != sweep.Failed {
-		r.CompleteAt = new(estimate(a.now(), calls, a.pace(context.WithoutCancel(ctx), s, limits)).at.UTC())
-	}
-	return r
-}
-
-// pace is what the limits allow from now on.
-func (a *app) pace(ctx context.Context, s *services, limits *limiter.Limiter) pace {
-	p := pace{perMinute: limits.Rate() * 60, perDay: a.cfg.PerDay}
-	if p.perDay == 0 {
+// pace is what the limits of a provider allow from now on.
+func (a *app) pace(ctx context.Context, s *services, q quota, limits *limiter.Limiter) chain.Pace {
+	p := chain.Pace{PerMinute: limits.Rate() * 60, PerDay: q.perDay}
+	if p.PerDay == 0 {
 		return p
 	}
-	used, err := a.usedToday(ctx, s, lastMidnight(a.now()))
-	p.leftToday = max(0, p.perDay-used)
+	used, err := a.usedToday(ctx, s, q.provider, q.perDay, lastMidnight(a.now()))
+	p.LeftToday = max(0, p.PerDay-used)
 	if err != nil {
-		p.leftToday = p.perDay
+		p.LeftToday = p.PerDay
 	}
 	return p
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/alpha-oracle/worker/internal/store"
 	"github.com/alpha-oracle/worker/jobs/backfill"
 	"github.com/alpha-oracle/worker/jobs/dailybars"
-	"github.com/alpha-oracle/worker/providers/alphavantage"
 )
 
 const (
@@ -98,9 +97,9 @@ type attemptStory struct {
 	Outcome string    `json:"outcome"`
 	Message string    `json:"message,omitempty"`
 	Rows    int       `json:"rows"`
-	// Provider is who was asked, CallsThatDay how many calls it had had in New
+	// Provider is who was asked, absent if that is not known; CallsThatDay how many calls it had had in New
 	// York's day by then, this one included; absent after 40 days.
-	Provider     string `json:"provider"`
+	Provider     string `json:"provider,omitempty"`
 	CallsThatDay int    `json:"calls_that_day,omitempty"`
 }
 
@@ -109,10 +108,11 @@ func (a *app) why(ctx context.Context, s *services, symbol market.Symbol, date o
 	if err != nil {
 		return err
 	}
-	v, err := a.alphaVantage(ctx, s)
+	sources, err := a.bars(ctx, s, "")
 	if err != nil {
 		return err
 	}
+	defer sources.close()
 	one := market.Range{From: session, To: session}
 	if _, _, err := s.db.ReconcileBars(ctx, one, symbol); err != nil {
 		return fmt.Errorf("compare the coverage with the rows: %w", err)
@@ -132,11 +132,11 @@ func (a *app) why(ctx context.Context, s *services, symbol market.Symbol, date o
 	if err := a.tellAttempts(ctx, s, &st, attempts); err != nil {
 		return err
 	}
-	reach, err := v.client.Reach()
+	reach, err := sources.Reach()
 	if err != nil {
 		return err
 	}
-	a.tellNext(&st, through, reach, a.pace(ctx, s, v.limits))
+	a.tellNext(&st, through, reach, sources)
 	if a.asJSON {
 		return a.printJSON(st)
 	}
@@ -237,22 +237,43 @@ func (a *app) tellAttempts(ctx context.Context, s *services, st *story, attempts
 		if !bars || isDone(at.Outcome) && !mayHold(at, st.Session) || len(st.Attempts) == shownAttempts {
 			continue
 		}
-		calls, err := s.db.CallsBetween(ctx, alphavantage.Name, lastMidnight(at.At), at.At)
-		if err != nil {
-			return fmt.Errorf("count the calls of that day: %w", err)
+		provider, calls := a.asked(st, at), 0
+		if provider != "" {
+			var err error
+			if calls, err = s.db.CallsBetween(ctx, provider, lastMidnight(at.At), at.At); err != nil {
+				return fmt.Errorf("count the calls of that day: %w", err)
+			}
 		}
 		st.Attempts = append(st.Attempts, attemptStory{
 			At: at.At.UTC(), Run: at.RunID, Job: at.Job, Period: at.Period, Outcome: at.Outcome, Message: at.Message, Rows: at.Rows,
-			Provider: alphavantage.Name, CallsThatDay: calls,
+			Provider: provider, CallsThatDay: calls,
 		})
 	}
 	return nil
 }
 
+// asked is who was asked in an attempt, as far as it can be told: a failure names
+// its source, a bar has one.
+func (a *app) asked(st *story, at store.Attempt) string {
+	names := a.cfg.barSources()
+	for _, name := range names {
+		if strings.HasPrefix(at.Message, name+": ") {
+			return name
+		}
+	}
+	switch {
+	case len(names) == 1:
+		return names[0]
+	case isDone(at.Outcome) && slices.Contains(names, st.Source):
+		return st.Source
+	}
+	return ""
+}
+
 func isDone(outcome string) bool { return outcome == store.Stored || outcome == store.Unchanged }
 
 // tellNext says what happens next to the session.
-func (a *app) tellNext(st *story, through, reach market.Date, p pace) {
+func (a *app) tellNext(st *story, through, reach market.Date, sources *barSources) {
 	command := "worker repair --symbols " + string(st.Symbol)
 	if st.Session == through {
 		command = "worker run daily-bars --symbols " + string(st.Symbol)
@@ -267,14 +288,14 @@ func (a *app) tellNext(st *story, through, reach market.Date, p pace) {
 	case st.State == market.SessionNoData:
 		st.Next = "the source has bars around it, but none of it; worker backfill --reset asks once more"
 	case st.Session < reach:
-		st.Next = fmt.Sprintf("it cannot be had with this key, which reaches back to %s: take a premium key or another source", reach)
-	case p.perDay > 0 && p.leftToday == 0:
+		st.Next = fmt.Sprintf("it cannot be had with this key, which reaches back to %s: take a premium key or another source (SA_DATA__BARS__SOURCES)", reach)
+	case sources.spent():
 		at := nextMidnight(a.now()).UTC()
 		st.Next, st.NextAt = fmt.Sprintf("the calls of the day are spent; %s fetches it with one call from %s on", command, at.Format(time.RFC3339)), &at
 	default:
 		st.Next, st.NextAt = command+" fetches it with one call, now", new(a.now().UTC())
-		if p.perDay > 0 {
-			st.Next += fmt.Sprintf(" (%d of %d calls of the day are left)", p.leftToday, p.perDay)
+		if left := sources.leftToday(); left != "" {
+			st.Next += " (" + left + ")"
 		}
 	}
 }

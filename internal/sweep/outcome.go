@@ -61,8 +61,20 @@ type Result struct {
 	// Message says in words what Outcome says as a class; it may be empty
 	// for a unit that is done.
 	Message string
+	// Source is who has answered; it may be empty.
+	Source string
 	// Dropped counts the bars of the answer that were not stored, by why.
 	Dropped map[string]int
+}
+
+// Drop adds counts to Dropped.
+func (r *Result) Drop(counts map[string]int) {
+	for why, n := range counts {
+		if r.Dropped == nil {
+			r.Dropped = map[string]int{}
+		}
+		r.Dropped[why] += n
+	}
 }
 
 // Classify turns the error of a visit into its result. The end of ctx, or a

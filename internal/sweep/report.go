@@ -19,6 +19,8 @@ type Tally struct {
 	Rows int
 	// Dropped counts the bars that were not stored, by why.
 	Dropped map[string]int
+	// Sources are the units that became done, by who has answered.
+	Sources map[string][]market.Symbol
 	// Stopped says why the sweep ended early; "" if it did not.
 	Stopped string
 }
@@ -44,6 +46,12 @@ func (t *Tally) add(u Unit) {
 	}
 	if u.Outcome.Done() {
 		t.Fetched++
+		if u.Source != "" {
+			if t.Sources == nil {
+				t.Sources = make(map[string][]market.Symbol)
+			}
+			t.Sources[u.Source] = append(t.Sources[u.Source], u.Symbol)
+		}
 		return
 	}
 	t.Failed++
@@ -84,6 +92,14 @@ type Report struct {
 	ProviderCalls int             `json:"provider_calls"`
 	Outcomes      map[Outcome]int `json:"outcomes"`
 	Failures      []Failure       `json:"failures"`
+	// Calls are the provider calls by provider; absent if there is one only.
+	Calls map[string]int `json:"calls,omitempty"`
+	// Sources are the symbols that became done, by the source of their bars;
+	// absent where that is not told.
+	Sources map[string][]market.Symbol `json:"sources,omitempty"`
+	// CrossCheck is what second sources said of some of the bars; absent if
+	// none was asked.
+	CrossCheck *CrossCheck `json:"cross_check,omitempty"`
 	// Dropped counts the bars of the answers that were not stored, by why;
 	// absent if all were.
 	Dropped map[string]int `json:"dropped_bars,omitempty"`
@@ -98,6 +114,24 @@ type Report struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
 
+// CrossCheck counts the bars that a second source was asked for too.
+type CrossCheck struct {
+	// Compared had an answer, Failed had none.
+	Compared int `json:"compared"`
+	Failed   int `json:"failed"`
+	// Disagreements are those of the compared that differ.
+	Disagreements []Disagreement `json:"disagreements"`
+}
+
+// Disagreement is a bar on which two sources do not agree.
+type Disagreement struct {
+	Symbol market.Symbol `json:"symbol"`
+	// Stored is the source of the stored bar, Other that of the other one.
+	Stored string              `json:"stored_from"`
+	Other  string              `json:"other_from"`
+	Fields []market.Difference `json:"fields"`
+}
+
 // NewReport makes the report of a run in which skipped symbols were done
 // before and tally says how the others ended. interrupted tells whether the
 // run was stopped from outside.
@@ -107,7 +141,10 @@ func NewReport(job, period string, skipped int, tally Tally, interrupted bool) R
 		Symbols: skipped + tally.Fetched + tally.Failed,
 		Fetched: tally.Fetched, Skipped: skipped, Failed: tally.Failed,
 		Rows: tally.Rows, Outcomes: tally.Outcomes, Failures: tally.Failures,
-		Dropped: tally.Dropped, Stopped: tally.Stopped,
+		Sources: tally.Sources, Dropped: tally.Dropped, Stopped: tally.Stopped,
+	}
+	for _, symbols := range r.Sources {
+		slices.Sort(symbols)
 	}
 	if r.Outcomes == nil {
 		r.Outcomes = map[Outcome]int{}

@@ -36,8 +36,10 @@ type Source interface {
 	// there is no such bound.
 	Reach() (market.Date, error)
 	// History returns the bars of a symbol, ascending: all that the source has
-	// in window from its reach on, and as many others as come with them.
-	History(ctx context.Context, symbol market.Symbol, window market.Range) (market.Series, error)
+	// in window, and as many others as come with them. about is for what it is
+	// the answer: the part of window that the source reaches, or just the
+	// missing sessions.
+	History(ctx context.Context, symbol market.Symbol, window market.Range) (series market.Series, about market.Range, err error)
 }
 
 // Store is what this job asks of a claimed run.
@@ -91,6 +93,8 @@ type Task struct {
 	Symbol market.Symbol
 	// Ask are the ranges to be asked for, ascending, one call each.
 	Ask []market.Range
+	// Open are the sessions in them that are wanted.
+	Open market.Days
 	// Sessions is the number of sessions in them that are wanted, Beyond that
 	// of those before the reach of the source.
 	Sessions, Beyond int
@@ -249,7 +253,7 @@ func (j Job) task(symbol market.Symbol, open market.Days, reach market.Date, kno
 		t.Beyond = open.Len() - within.Len()
 		open = within
 	}
-	t.Sessions = open.Len()
+	t.Open, t.Sessions = open, open.Len()
 	t.Ask = j.chunks(open)
 	return t
 }

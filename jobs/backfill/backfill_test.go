@@ -53,7 +53,7 @@ func (s *source) Reach() (market.Date, error) {
 	return s.reach, nil
 }
 
-func (s *source) History(_ context.Context, symbol market.Symbol, r market.Range) (market.Series, error) {
+func (s *source) History(_ context.Context, symbol market.Symbol, r market.Range) (market.Series, market.Range, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked = append(s.asked, fmt.Sprintf("%s %s", symbol, r))
@@ -64,7 +64,7 @@ func (s *source) History(_ context.Context, symbol market.Symbol, r market.Range
 	}
 	bars := window(market.Range{From: max(has.From, s.reach), To: has.To})
 	bars = slices.DeleteFunc(bars, func(b market.Bar) bool { return slices.Contains(s.lacks, b.Date) })
-	return market.Series{Symbol: symbol, Source: "test", Bars: bars}, s.errs[symbol]
+	return market.Series{Symbol: symbol, Source: "test", Bars: bars}, market.Range{From: max(r.From, s.reach), To: r.To}, s.errs[symbol]
 }
 
 // memory is the store, the ledger and the set of a test.
@@ -77,7 +77,9 @@ type memory struct {
 	tried    map[market.Symbol]market.Coverage
 	said     map[market.Symbol]string
 	rebased  *market.RebasedError
-	saved    []string
+	// since is from when on bars are on the basis of the stored ones.
+	since market.Date
+	saved []string
 }
 
 func newMemory() *memory {
@@ -92,6 +94,13 @@ func (m *memory) SaveHistory(_ context.Context, s market.Series, answered market
 	defer m.mu.Unlock()
 	if m.rebased != nil && len(s.Bars) > 0 && s.Bars[0].Date > m.rebased.Stored.From {
 		return market.Changes{}, fmt.Errorf("save: %w", m.rebased)
+	}
+	var changes market.Changes
+	if m.since > 0 {
+		all := len(s.Bars)
+		s.Bars = slices.DeleteFunc(s.Bars, func(b market.Bar) bool { return b.Date < m.since })
+		answered.From, done = m.since, false
+		changes = market.Changes{OtherBasis: all - len(s.Bars), Since: m.since}
 	}
 	c, n := m.coverage[s.Symbol], 0
 	if c.Answered == nil {
@@ -112,7 +121,8 @@ func (m *memory) SaveHistory(_ context.Context, s market.Series, answered market
 	m.coverage[s.Symbol] = c
 	m.items[s.Symbol] = m.items[s.Symbol] || done
 	m.saved = append(m.saved, fmt.Sprintf("%s %d %s %v", s.Symbol, len(s.Bars), answered, done))
-	return market.Changes{Inserted: n, Unchanged: len(s.Bars) - n}, nil
+	changes.Inserted, changes.Unchanged = n, len(s.Bars)-n
+	return changes, nil
 }
 
 func (m *memory) SaveItem(_ context.Context, _, unit, _, _ string) error {
@@ -412,6 +422,22 @@ func TestAChangedBaseIsReadAsAWhole(t *testing.T) {
 		if test.calls == 2 && (m.coverage["AAPL"].Stored.First() > oldest+3 || !m.done["AAPL"]) {
 			t.Errorf("stored from %s", m.coverage["AAPL"].Stored.First())
 		}
+	}
+}
+
+// Bars on another basis are not stored, and their days not answered.
+func TestBarsOnAnotherBasisAreLeftOut(t *testing.T) {
+	t.Parallel()
+	m, src := newMemory(), &source{}
+	m.since = market.NewDate(2026, time.February, 2)
+	report := run(t, job(src, m), market.Range{From: from, To: through}, "AAPL")
+	older := len(window(market.Range{From: from, To: m.since - 1}))
+	if report.Outcomes[sweep.BadPayload] != 1 || m.done["AAPL"] || report.Dropped["other_basis"] != older || !strings.Contains(m.said["AAPL"], "before 2026-02-02") {
+		t.Errorf("report %+v, said %q", report, m.said["AAPL"])
+	}
+	src.asked, m.since = nil, 0
+	if run(t, job(src, m), market.Range{From: from, To: through}, "AAPL"); len(src.asked) != 1 || !m.done["AAPL"] {
+		t.Errorf("asked %v, done %v", src.asked, m.done)
 	}
 }
 

@@ -164,8 +164,8 @@ type answer struct {
 	// answered is the part of the range about which it has said all: not its
 	// newest end, if the source may still come to have that. Zero: none.
 	answered market.Range
-	// reach is after the beginning of the range if the source turned out not
-	// to hold that; answered begins there then.
+	// reach is after the beginning of the range if the source that answered
+	// does not hold that; answered begins there then.
 	reach   market.Date
 	dropped map[string]int
 	// short is why the end of the range is still open.
@@ -175,11 +175,7 @@ type answer struct {
 // read asks for one range and checks the answer.
 func (v *visitor) read(ctx context.Context, symbol market.Symbol, ask market.Range) (answer, error) {
 	want, keep := v.around(ask, v.tasks[symbol].known.Stored)
-	series, err := v.Source.History(ctx, symbol, want)
-	if err != nil {
-		return answer{}, err
-	}
-	reach, err := v.Source.Reach()
+	series, about, err := v.Source.History(ctx, symbol, want)
 	if err != nil {
 		return answer{}, err
 	}
@@ -189,9 +185,9 @@ func (v *visitor) read(ctx context.Context, symbol market.Symbol, ask market.Ran
 		return answer{}, fmt.Errorf("%s: %w", symbol, err)
 	}
 	series.Bars = cleaned.Bars
-	a := answer{series: series, dropped: cleaned.Dropped(), reach: reach}
-	a.answered = market.Range{From: max(ask.From, reach), To: ask.To}
-	if err := v.uncut(series, held, market.Range{From: max(want.From, reach), To: want.To}); err != nil {
+	a := answer{series: series, dropped: cleaned.Dropped(), reach: about.From}
+	a.answered = market.Range{From: max(ask.From, about.From), To: min(ask.To, about.To)}
+	if err := v.uncut(series, held, about); err != nil {
 		return answer{}, err
 	}
 	late, err := v.Calendar.Back(v.Through, market.LateSessions)
@@ -328,14 +324,22 @@ func (p *progress) store(ctx context.Context, a answer) error {
 			return sweep.Unsaved(err)
 		}
 		p.result.Rows += changes.Written()
+		if changes.OtherBasis > 0 {
+			left, done = p.otherBasis(&a, changes), false
+		}
 	}
 	p.open, p.done = left, done
 	p.result.Outcome, p.result.Message = a.short.Outcome, a.short.Message
-	for why, n := range a.dropped {
-		if p.result.Dropped == nil {
-			p.result.Dropped = map[string]int{}
-		}
-		p.result.Dropped[why] += n
-	}
+	p.result.Source = a.series.Source
+	p.result.Drop(a.dropped)
 	return nil
+}
+
+// otherBasis takes back what an answer does not count for: the days before those
+// on which it agrees with the stored bars.
+func (p *progress) otherBasis(a *answer, changes market.Changes) (left market.Days) {
+	p.result.Drop(map[string]int{"other_basis": changes.OtherBasis})
+	a.short = sweep.Result{Outcome: sweep.BadPayload, Message: fmt.Sprintf(
+		"%d bars of %s before %s are left out: they may be on another basis than the stored ones, as before a split", changes.OtherBasis, a.series.Source, changes.Since)}
+	return p.open.Minus(market.DaysIn(market.Range{From: max(a.answered.From, changes.Since), To: a.answered.To}))
 }

@@ -52,12 +52,12 @@ func (s *source) DailyBars(_ context.Context, symbol market.Symbol, window marke
 }
 
 // History and Reach are those of a source without bounds.
-func (s *source) History(ctx context.Context, symbol market.Symbol, window market.Range) (market.Series, error) {
+func (s *source) History(ctx context.Context, symbol market.Symbol, window market.Range) (market.Series, market.Range, error) {
 	s.mu.Lock()
 	s.whole = append(s.whole, window)
 	bars := s.history
 	s.mu.Unlock()
-	return market.Series{Symbol: symbol, Source: "test", Bars: slices.Clone(bars)}, ctx.Err()
+	return market.Series{Symbol: symbol, Source: "test", Bars: slices.Clone(bars)}, window, ctx.Err()
 }
 
 func (s *source) Reach() (market.Date, error) { return s.reach, nil }
@@ -75,6 +75,8 @@ type memory struct {
 	saveErr  error
 	// rebased refuses, once, bars that begin after the oldest stored one.
 	rebased *market.RebasedError
+	// other refuses bars that are not on a new base.
+	other   *market.BasisError
 	newBase bool
 	addErr  error
 	doneErr error
@@ -96,6 +98,9 @@ func (m *memory) SaveBars(ctx context.Context, s market.Series, d market.Date) (
 	m.newBase = s.NewBase
 	if m.rebased != nil && !s.NewBase && s.Bars[0].Date > m.rebased.Stored.From {
 		return market.Changes{}, fmt.Errorf("save: %w", m.rebased)
+	}
+	if m.other != nil && !s.NewBase {
+		return market.Changes{}, fmt.Errorf("save: %w", m.other)
 	}
 	inserted := len(s.Bars) - len(m.bars[s.Symbol])
 	m.bars[s.Symbol] = s.Bars
@@ -464,5 +469,24 @@ func TestAChangedBaseReadsTheWholeHistory(t *testing.T) {
 				t.Errorf("says %q", m.said["AAPL"])
 			}
 		})
+	}
+}
+
+// Bars on another basis than the stored ones are refused, unless they are forced.
+func TestBarsOnAnotherBasis(t *testing.T) {
+	t.Parallel()
+	for _, force := range []bool{false, true} {
+		m := newMemory()
+		m.other = &market.BasisError{Symbol: "AAPL", Source: "ibkr", Other: "alpha_vantage", Stored: market.Range{From: before, To: before}}
+		j := job(&source{}, m)
+		j.Force = force
+		report := runJob(t, j, session, "AAPL")
+		want := sweep.BadPayload
+		if force {
+			want = sweep.Stored
+		}
+		if report.Outcomes[want] != 1 || m.newBase != force || !force && !strings.Contains(m.said["AAPL"], "two sides of a split") {
+			t.Errorf("force %t: report %+v, said %q", force, report, m.said["AAPL"])
+		}
 	}
 }

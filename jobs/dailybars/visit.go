@@ -35,7 +35,8 @@ func (v *visitor) visit(ctx context.Context, symbol market.Symbol) (sweep.Result
 		store = v.keep
 	}
 	result, err := store(ctx, series)
-	result.Dropped = cleaned.Dropped()
+	result.Source = series.Source
+	result.Drop(cleaned.Dropped())
 	return result, err
 }
 
@@ -48,6 +49,7 @@ func (v *visitor) keep(ctx context.Context, series market.Series) (sweep.Result,
 	}
 	changes, err := v.commit(ctx, series, 0)
 	result.Rows = changes.Written()
+	result.Drop(otherBasis(changes))
 	return result, err
 }
 
@@ -72,6 +74,10 @@ func (v *visitor) missing(bars []market.Bar) (sweep.Result, error) {
 
 func (v *visitor) commit(ctx context.Context, series market.Series, done market.Date) (market.Changes, error) {
 	changes, err := v.Store.SaveBars(ctx, series, done)
+	if v.Force && errors.As(err, new(*market.BasisError)) {
+		series.NewBase = true
+		changes, err = v.Store.SaveBars(ctx, series, done)
+	}
 	var rebased *market.RebasedError
 	if errors.As(err, &rebased) {
 		if series, err = v.whole(ctx, series, rebased); err != nil {
@@ -107,7 +113,7 @@ func (v *visitor) whole(ctx context.Context, series market.Series, rebased *mark
 		From: max(min(rebased.Stored.From, v.window.From), v.Calendar.Known().From),
 		To:   max(v.window.To, min(rebased.Stored.To, v.Through)),
 	}
-	all, err := v.Source.History(ctx, series.Symbol, window)
+	all, _, err := v.Source.History(ctx, series.Symbol, window)
 	if err != nil {
 		return market.Series{}, err
 	}
@@ -147,5 +153,15 @@ func (v *visitor) save(ctx context.Context, series market.Series) (sweep.Result,
 	if changes.Written() > 0 {
 		outcome = sweep.Stored
 	}
-	return sweep.Result{Outcome: outcome, Rows: changes.Written()}, nil
+	result := sweep.Result{Outcome: outcome, Rows: changes.Written()}
+	result.Drop(otherBasis(changes))
+	return result, nil
+}
+
+// otherBasis counts the bars that a save has left out.
+func otherBasis(changes market.Changes) map[string]int {
+	if changes.OtherBasis == 0 {
+		return nil
+	}
+	return map[string]int{"other_basis": changes.OtherBasis}
 }

@@ -98,6 +98,12 @@ func Sign(key string) func(*http.Request) {
 	}
 }
 
+// Traits says what the client can do. A session's bars come at different times
+// for different symbols; two hours after the close most are there.
+func (c *Client) Traits() providers.BarTraits {
+	return providers.BarTraits{Name: c.o.Source, Basis: providers.Raw, Consolidated: true, Ready: 2 * time.Hour}
+}
+
 // Reach returns the first session that the key's plan can be asked for now: the
 // zero Date if the plan holds the whole history, else the oldest session that
 // is among the newest 100 for certain, one of which can be the running one.

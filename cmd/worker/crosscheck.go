@@ -1,0 +1,122 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/internal/rediskey"
+	"github.com/alpha-oracle/worker/internal/sweep"
+)
+
+// alarmShare is the share of the checked symbols that may disagree without an
+// alarm.
+const alarmShare = 0.1
+
+// crossCheck asks second sources for bars that a run has stored: a share of its
+// calls. What they do not agree on is in the report, and above a tenth of the
+// symbols an alarm.
+func (a *app) crossCheck(ctx context.Context, s *services, sources *barSources, session market.Date, r *sweep.Report) {
+	made := 0
+	for _, n := range sources.calls() {
+		made += n
+	}
+	n := int(math.Ceil(float64(made*a.cfg.CrossCheck) / 100))
+	if n == 0 || len(sources.all) < 2 || ctx.Err() != nil {
+		return
+	}
+	check := &sweep.CrossCheck{Disagreements: []sweep.Disagreement{}}
+	for _, asked := range sample(r.Sources, session, n) {
+		d, ok, err := a.compare(ctx, s, sources, session, asked)
+		if err != nil {
+			check.Failed++
+			a.log.Debug("cross-check", zap.String("symbol", string(asked.symbol)), zap.String("error", a.redact(err.Error())))
+		}
+		if !ok {
+			continue
+		}
+		check.Compared++
+		if len(d.Fields) > 0 {
+			check.Disagreements = append(check.Disagreements, d)
+		}
+	}
+	r.CrossCheck = check
+	if float64(len(check.Disagreements)) > alarmShare*float64(check.Compared) {
+		a.alarmDisagreement(ctx, s, session, check)
+	}
+}
+
+// sampled is a symbol to be checked, and whose bar is stored.
+type sampled struct {
+	symbol market.Symbol
+	source string
+}
+
+// sample picks n of the symbols of a run, each session others.
+func sample(sources map[string][]market.Symbol, session market.Date, n int) []sampled {
+	rank := func(symbol market.Symbol) uint64 {
+		h := fnv.New64a()
+		_, _ = fmt.Fprintf(h, "%s %s", session, symbol)
+		return h.Sum64()
+	}
+	var all []sampled
+	for source, symbols := range sources {
+		for _, symbol := range symbols {
+			all = append(all, sampled{symbol, source})
+		}
+	}
+	slices.SortFunc(all, func(x, y sampled) int { return cmp.Compare(rank(x.symbol), rank(y.symbol)) })
+	return all[:min(n, len(all))]
+}
+
+// compare asks another source for one bar. ok is false if there is nothing to
+// compare.
+func (a *app) compare(ctx context.Context, s *services, sources *barSources, session market.Date, asked sampled) (d sweep.Disagreement, ok bool, err error) {
+	other, ok, err := sources.Other(ctx, asked.symbol, session, asked.source)
+	if !ok {
+		return d, false, err
+	}
+	stored, err := s.db.Bars(ctx, asked.symbol, market.Range{From: session, To: session})
+	if err != nil || len(stored.Bars) == 0 {
+		return d, false, err
+	}
+	cleaned, err := market.Clean(other.Bars, market.Range{From: session, To: session}, session, market.NYSE())
+	if err != nil || len(cleaned.Bars) == 0 {
+		return d, false, err
+	}
+	both := market.TraitsOf(stored.Source).Consolidated && market.TraitsOf(other.Source).Consolidated
+	return sweep.Disagreement{
+		Symbol: asked.symbol, Stored: stored.Source, Other: other.Source,
+		Fields: market.Differences(stored.Bars[0], cleaned.Bars[0], both),
+	}, true, nil
+}
+
+// alert is a message on the channel risk:alert.
+type alert struct {
+	Type      string          `json:"type"`
+	Severity  string          `json:"severity"`
+	Reason    string          `json:"reason"`
+	Symbols   []market.Symbol `json:"symbols"`
+	Timestamp time.Time       `json:"timestamp"`
+}
+
+func (a *app) alarmDisagreement(ctx context.Context, s *services, session market.Date, check *sweep.CrossCheck) {
+	reason := fmt.Sprintf("%d of %d bars of %s that were compared with a second source differ", len(check.Disagreements), check.Compared, session)
+	m := alert{Type: "data_quality", Severity: "warning", Reason: reason, Timestamp: a.now().UTC()}
+	for _, d := range check.Disagreements {
+		m.Symbols = append(m.Symbols, d.Symbol)
+	}
+	text, err := json.Marshal(m)
+	if err == nil {
+		err = s.rdb.Publish(ctx, rediskey.RiskAlert, text).Err()
+	}
+	a.log.Warn(reason, zap.NamedError("not_published", err))
+}
