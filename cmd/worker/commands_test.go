@@ -78,7 +78,7 @@ func TestStatusAndKeys(t *testing.T) {
 			if err := json.Unmarshal([]byte(s.out), &st); err != nil || s.code != exitOK {
 				t.Fatalf("exit %d, %v: %s %s", s.code, err, s.out, s.err)
 			}
-			if st.Bars.Symbols != 3 || st.Bars.Bars != 300 || st.Bars.Newest != sessionDate() || len(st.Runs) != 1 || st.Runs[0].Status != "ok" {
+			if st.Bars.Symbols != 3 || st.Bars.Bars != 300 || st.Bars.Newest != sessionDate() || st.Bars.Sources["alpha_vantage"] != 300 || len(st.Runs) != 1 || st.Runs[0].Status != "ok" {
 				t.Errorf("status %+v", st)
 			}
 			if len(st.Quotas) != 4 || st.Quotas[2].Name != "edgar" || st.Quotas[3].Name != "finra" || st.Quotas[1].Left == nil || *st.Quotas[1].Left != 99_997 || st.Quotas[1].Reset == nil {

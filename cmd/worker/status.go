@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +37,8 @@ type barStatus struct {
 	Bars    int64       `json:"bars"`
 	Oldest  market.Date `json:"oldest"`
 	Newest  market.Date `json:"newest"`
+	// Sources are the bars by source; "" are those of other programs.
+	Sources map[string]int64 `json:"sources,omitempty"`
 }
 
 type quotaStatus struct {
@@ -99,6 +103,9 @@ func (a *app) showStatus(ctx context.Context, s *services) error {
 	a.printf("database  %s\nredis     %s\n", st.Database, st.Redis)
 	a.printf("bars      %d of %d symbols, %s to %s (newest final session: %s)\n\n",
 		st.Bars.Bars, st.Bars.Symbols, orNone(st.Bars.Oldest), orNone(st.Bars.Newest), st.Session)
+	if len(st.Bars.Sources) > 1 {
+		a.printf("bars by source: %s\n\n", bySource(st.Bars.Sources))
+	}
 	datasets := a.newTable("job", "period", "done", "last run", "next period")
 	for _, d := range st.Datasets {
 		datasets.AppendRow(table.Row{d.Job, d.Period, d.done(), d.lastRun(), d.nextPeriod()})
@@ -119,6 +126,16 @@ func (a *app) showStatus(ctx context.Context, s *services) error {
 	a.printf("%s\n", quotas.Render())
 	a.printRuns(st.Runs)
 	return nil
+}
+
+// bySource is "alpha_vantage 50000, ibkr 120".
+func bySource(sources map[string]int64) string {
+	texts := make([]string, 0, len(sources))
+	for name, n := range sources {
+		texts = append(texts, fmt.Sprintf("%s %d", cmp.Or(name, "other programs"), n))
+	}
+	slices.Sort(texts)
+	return strings.Join(texts, ", ")
 }
 
 func orNone(d market.Date) string {

@@ -340,4 +340,6 @@ type Correction struct {
 type Summary struct {
 	Symbols, Bars  int64
 	Oldest, Newest market.Date
+	// Sources are the bars by source; nil if there are none.
+	Sources map[string]int64
 }

@@ -227,5 +227,17 @@ func (db *DB) Summary(ctx context.Context) (store.Summary, error) {
 	if oldest != nil {
 		s.Oldest, s.Newest = market.DateOf(oldest.UTC()), market.DateOf(newest.UTC())
 	}
+	if err != nil || s.Bars == 0 {
+		return s, wrap("summary", err)
+	}
+	rows, err := db.pool.Query(ctx, `SELECT coalesce(source, '')::text, count(*) FROM ohlcv GROUP BY 1`)
+	s.Sources = map[string]int64{}
+	_, err = collect(rows, err, func(row pgx.CollectableRow) (struct{}, error) {
+		var name string
+		var bars int64
+		err := row.Scan(&name, &bars)
+		s.Sources[name] = bars
+		return struct{}{}, err
+	})
 	return s, wrap("summary", err)
 }

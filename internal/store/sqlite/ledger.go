@@ -231,5 +231,16 @@ func (db *DB) Summary(ctx context.Context) (store.Summary, error) {
 		)`).Scan(&s.Symbols, &s.Bars, &oldest, &newest)
 	s.Oldest, _ = parseBarStamp(oldest)
 	s.Newest, _ = parseBarStamp(newest)
+	if err != nil || s.Bars == 0 {
+		return s, wrap("summary", err)
+	}
+	s.Sources = map[string]int64{}
+	_, err = list(ctx, db, func(rows *sql.Rows) (struct{}, error) {
+		var name string
+		var bars int64
+		err := rows.Scan(&name, &bars)
+		s.Sources[name] = bars
+		return struct{}{}, err
+	}, `SELECT coalesce(source, ''), count(*) FROM ohlcv GROUP BY 1`)
 	return s, wrap("summary", err)
 }

@@ -203,7 +203,8 @@ func summary(t *testing.T, d Database) {
 	run := begin(t, db, job, period)
 	save(t, run, seriesOf(aapl, 5), day)
 	save(t, run, seriesOf("MSFT", 8), day)
+	insertRow(t, d, "MSFT", "2026-03-13 00:00:00+00:00", "NULL")
 	s, err = db.Summary(t.Context())
 	check(t, err)
-	equal(t, "filled", store.Summary{Symbols: 2, Bars: 13, Oldest: day - 7, Newest: day}, s)
+	equal(t, "filled", store.Summary{Symbols: 2, Bars: 14, Oldest: day - 7, Newest: day + 1, Sources: map[string]int64{source: 13, "": 1}}, s)
 }

@@ -304,7 +304,7 @@ func savesOfMany(t *testing.T, d Database) {
 	wg.Wait()
 	s, err := db.Summary(t.Context())
 	check(t, err)
-	equal(t, "summary", store.Summary{Symbols: 80, Bars: 1600, Oldest: day - 19, Newest: day}, s)
+	equal(t, "summary", store.Summary{Symbols: 80, Bars: 1600, Oldest: day - 19, Newest: day, Sources: map[string]int64{source: 1600}}, s)
 	done, err := db.DoneUnits(t.Context(), job, period)
 	check(t, err)
 	equal(t, "done", 80, len(done))
