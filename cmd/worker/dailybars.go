@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -18,6 +20,7 @@ import (
 type dailyBarsFlags struct {
 	runFlags
 	date, source once
+	wholeMarket  bool
 }
 
 func (a *app) dailyBarsCommand() *cobra.Command {
@@ -38,6 +41,7 @@ one asks only for what is missing.` + exitCodes,
 	}
 	cmd.Flags().Var(&f.date, "date", "session, as YYYY-MM-DD (default: the newest whose bars are final)")
 	cmd.Flags().Var(&f.source, "source", sourceHelp)
+	cmd.Flags().BoolVar(&f.wholeMarket, "whole-market", false, "store also the symbols that are not asked for, if a source brings the session of all in one call")
 	f.add(cmd.Flags())
 	return cmd
 }
@@ -48,6 +52,8 @@ type request struct {
 	symbols          []market.Symbol
 	// source is the only one to be asked; "" means all that are configured.
 	source string
+	// wholeMarket adds all symbols of a source with whole sessions.
+	wholeMarket bool
 	// force asks also for what is done.
 	force bool
 }
@@ -66,7 +72,7 @@ func (a *app) runDailyBars(ctx context.Context, f dailyBarsFlags) error {
 		return err
 	}
 	return a.withRun(ctx, f.runFlags, func(ctx context.Context, s *services, symbols []market.Symbol) error {
-		req := request{session: session, through: through, symbols: symbols, source: f.source.value, force: f.force}
+		req := request{session: session, through: through, symbols: symbols, source: f.source.value, wholeMarket: f.wholeMarket, force: f.force}
 		if f.dryRun {
 			return a.planDailyBars(ctx, s, req)
 		}
@@ -123,6 +129,11 @@ func (a *app) loadDailyBars(ctx context.Context, s *services, req request, run s
 		return sweep.Report{}, err
 	}
 	defer sources.close()
+	if req.wholeMarket {
+		if req.symbols, err = wholeMarket(ctx, sources, req); err != nil {
+			return sweep.Report{}, err
+		}
+	}
 	job := a.dailyBars(s, req, sources, run)
 	plan, err := job.Plan(ctx, req.session, req.symbols)
 	if err != nil {
@@ -137,6 +148,21 @@ func (a *app) loadDailyBars(ctx context.Context, s *services, req request, run s
 	bar.finish()
 	a.crossCheck(ctx, s, sources, req.session, &report)
 	return a.told(ctx, s, sources, report, req.session, askAgain(report)), nil
+}
+
+// wholeMarket returns the asked symbols and all others of a session that comes in
+// one call. The run has it then.
+func wholeMarket(ctx context.Context, sources *barSources, req request) ([]market.Symbol, error) {
+	bars, ok, err := sources.Session(ctx, req.session)
+	switch {
+	case err != nil:
+		return nil, err
+	case !ok:
+		return nil, errors.New("--whole-market: no configured source brings a session of all symbols in one call: add massive to SA_DATA__BARS__SOURCES")
+	}
+	all := slices.AppendSeq(slices.Clone(req.symbols), maps.Keys(bars))
+	slices.Sort(all)
+	return slices.Compact(all), nil
 }
 
 // sessionAsks are the asks for one session of symbols.

@@ -149,6 +149,24 @@ func TestASessionOfAllSymbolsInOneCall(t *testing.T) {
 	}
 }
 
+// Symbols that are not asked for are stored only if that is asked for.
+func TestTheWholeMarket(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).atNight().withSources("alpha_vantage", "massive")
+	r, code := w.daily("--date", session, "--symbols", "AAPL,MSFT")
+	if code != exitOK || r.Symbols != 2 || r.ProviderCalls != 1 {
+		t.Errorf("exit code %d, report %+v", code, r)
+	}
+	all := len(market.SP500())
+	if r, code = w.daily("--date", session, "--symbols", "AAPL,MSFT", "--whole-market"); code != exitOK || r.Symbols != all || r.Skipped != 2 || r.Fetched != all-2 || r.ProviderCalls != 1 {
+		t.Errorf("exit code %d, %d symbols, %d fetched, %d calls", code, r.Symbols, r.Fetched, r.ProviderCalls)
+	}
+	w.env["SA_DATA__BARS__SOURCES"] = "alpha_vantage"
+	if s := w.run("run", "daily-bars", "--date", session, "--whole-market"); s.code != exitFailed || !strings.Contains(s.err, "no configured source") {
+		t.Errorf("%+v", s)
+	}
+}
+
 // A session that all symbols lack is repaired by one call, a longer gap of one
 // symbol by another.
 func TestRepairInFewCalls(t *testing.T) {
