@@ -93,9 +93,13 @@ func (a *app) runBackfill(ctx context.Context, f backfillFlags) error {
 			}
 		}
 		if f.dryRun {
-			return a.planHistory(ctx, s, f.source.value, window, through, symbols)
+			return a.planHistory(ctx, s, f, window, through, symbols)
 		}
-		return a.fetchHistory(ctx, s, f.runFlags, f.source.value, through, func(job backfill.Job) (backfill.Plan, error) {
+		return a.fetchHistory(ctx, s, f.runFlags, f.source.value, through, func(job backfill.Job, sources *barSources) (backfill.Plan, error) {
+			window, err := sources.align(window, !f.hasRange())
+			if err != nil {
+				return backfill.Plan{}, err
+			}
 			return job.Plan(ctx, window, symbols)
 		})
 	})
@@ -221,12 +225,12 @@ func (a *app) backfill(s *services, sources *barSources, through market.Date, ru
 	return backfill.Job{
 		Source: sources, Store: run, Library: s.db, Done: idempotency.New(s.rdb, s.db).Backfill(),
 		Calendar: market.NYSE(), Through: through,
-		Sweep: sweep.Sweep{Workers: sources.Workers(), Grace: graceTime, Redact: a.redact},
+		Sweep: sweep.Sweep{Workers: sources.Workers(), Breaker: sources.breaker(), Grace: graceTime, Redact: a.redact},
 	}
 }
 
 // fetchHistory claims history, makes the calls of a plan and prints the report.
-func (a *app) fetchHistory(ctx context.Context, s *services, f runFlags, source string, through market.Date, planned func(backfill.Job) (backfill.Plan, error)) error {
+func (a *app) fetchHistory(ctx context.Context, s *services, f runFlags, source string, through market.Date, planned func(backfill.Job, *barSources) (backfill.Plan, error)) error {
 	report, err := a.claimAndRun(ctx, s, period{backfill.Name, backfill.Period, f.wait}, func(ctx context.Context, run store.Run) (sweep.Report, error) {
 		sources, err := a.bars(ctx, s, source)
 		if err != nil {
@@ -235,29 +239,58 @@ func (a *app) fetchHistory(ctx context.Context, s *services, f runFlags, source 
 		defer sources.close()
 		sources.bound(f.maxCalls)
 		job := a.backfill(s, sources, through, run)
-		plan, err := planned(job)
+		plan, err := planned(job, sources)
 		if err != nil {
 			return sweep.Report{}, err
 		}
-		if f.maxCalls > 0 {
-			plan.First(f.maxCalls)
-		}
-		if _, err := sources.Plan(historyAsks(plan)); err != nil {
+		if _, err := sources.first(&plan, f.maxCalls); err != nil {
 			return sweep.Report{}, err
 		}
 		if plan.Skipped > 0 {
 			a.log.Info(fmt.Sprintf("%d symbols are covered for %s already", plan.Skipped, plan.Window))
 		}
-		bar := a.newProgress("history", len(plan.Todo), sources.eta(through))
+		asks := historyAsks(plan)
+		bar := a.newProgress("history", len(plan.Todo), sources.eta(asks))
 		job.Sweep.Each = bar.unit
 		report := job.Run(ctx, plan)
 		bar.finish()
-		return a.told(ctx, s, sources, report, through, askAgain(report)-report.Outcomes[sweep.PremiumOnly]), nil
+		return a.told(ctx, s, sources, report, asks), nil
 	})
 	if err != nil {
 		return err
 	}
 	return a.finish(ctx, report, false)
+}
+
+// align lets a range that nobody has asked for begin where a source's history
+// does, if that is a few days later: a plan of two years is one of two years by
+// the source's own count.
+func (b *barSources) align(window market.Range, standard bool) (market.Range, error) {
+	const few = 7
+	if !standard {
+		return window, nil
+	}
+	for _, s := range b.all {
+		reach, err := s.bars.Reach()
+		if err != nil {
+			return window, err
+		}
+		if window.From < reach && reach <= window.From+few {
+			window.From = reach
+		}
+	}
+	return window, nil
+}
+
+// first plans the calls, and bounds them: what comes with sessions of all symbols
+// counts once.
+func (b *barSources) first(plan *backfill.Plan, most int) (chain.Plan, error) {
+	calls, err := b.Plan(historyAsks(*plan))
+	if err != nil || most == 0 || calls.Total() <= most {
+		return calls, err
+	}
+	plan.First(most-calls.Sessions.Len(), calls.Grouped)
+	return b.Plan(historyAsks(*plan))
 }
 
 // historyAsks are the asks of a plan's tasks.
@@ -268,35 +301,39 @@ func historyAsks(plan backfill.Plan) []chain.Ask {
 			continue
 		}
 		for _, r := range t.Ask {
-			asks = append(asks, chain.Ask{Symbol: t.Symbol, Range: r, Sessions: t.Open.And(market.DaysIn(r))})
+			asks = append(asks, chain.Ask{Symbol: t.Symbol, Range: r, Sessions: t.Open.And(market.DaysIn(r)), Basis: t.Basis()})
 		}
 	}
 	return asks
 }
 
 // planHistory prints what a backfill would do.
-func (a *app) planHistory(ctx context.Context, s *services, source string, window market.Range, through market.Date, symbols []market.Symbol) error {
-	return a.printHistoryPlan(ctx, s, source, through, func(job backfill.Job) (dryRun, backfill.Plan, error) {
-		plan, err := job.Plan(ctx, window, symbols)
-		return a.historyPlan(plan, len(symbols)), plan, err
+func (a *app) planHistory(ctx context.Context, s *services, f backfillFlags, window market.Range, through market.Date, symbols []market.Symbol) error {
+	return a.printHistoryPlan(ctx, s, f.source.value, through, 0, func(job backfill.Job, sources *barSources) (backfill.Plan, error) {
+		window, err := sources.align(window, !f.hasRange())
+		if err != nil {
+			return backfill.Plan{}, err
+		}
+		return job.Plan(ctx, window, symbols)
 	})
 }
 
 // printHistoryPlan prints what a run of a plan would do.
-func (a *app) printHistoryPlan(ctx context.Context, s *services, source string, through market.Date, planned func(backfill.Job) (dryRun, backfill.Plan, error)) error {
+func (a *app) printHistoryPlan(ctx context.Context, s *services, source string, through market.Date, most int, planned func(backfill.Job, *barSources) (backfill.Plan, error)) error {
 	sources, err := a.bars(ctx, s, source)
 	if err != nil {
 		return err
 	}
 	defer sources.close()
-	d, plan, err := planned(a.backfill(s, sources, through, nil))
+	plan, err := planned(a.backfill(s, sources, through, nil), sources)
 	if err != nil {
 		return err
 	}
-	calls, err := sources.Plan(historyAsks(plan))
+	calls, err := sources.first(&plan, most)
 	if err != nil {
 		return err
 	}
+	d := a.historyPlan(plan, plan.Skipped+len(plan.Todo))
 	end := calls.ETA(a.now())
 	d.ProviderCalls, d.Calls, d.CallsToday, d.CompleteAt = calls.Total(), calls.Calls, end.Today, end.At.UTC()
 	return a.printDryRun(d, end, 1)
@@ -304,7 +341,7 @@ func (a *app) printHistoryPlan(ctx context.Context, s *services, source string, 
 
 // historyPlan is a plan as --dry-run and worker plan print it.
 func (a *app) historyPlan(plan backfill.Plan, symbols int) dryRun {
-	d := dryRun{Job: backfill.Name, Period: plan.Window.String(), Symbols: symbols, Skipped: plan.Skipped, ProviderCalls: plan.Calls()}
+	d := dryRun{Job: plan.Name(), Period: plan.Window.String(), Symbols: symbols, Skipped: plan.Skipped, ProviderCalls: plan.Calls()}
 	beyond := 0
 	for _, t := range plan.Todo {
 		if len(t.Ask) > 0 && !t.Left {

@@ -66,6 +66,21 @@ type allowance struct {
 	asked atomic.Int64
 }
 
+// take reports whether one more call may be made; nil allows all.
+func (a *allowance) take() bool {
+	if a == nil || a.most == 0 || a.asked.Add(1) <= a.most {
+		return true
+	}
+	a.asked.Add(-1)
+	return false
+}
+
+func (a *allowance) giveBack() {
+	if a != nil {
+		a.asked.Add(-1)
+	}
+}
+
 // enoughError says that a run has used the calls that it was given.
 type enoughError struct{ most int64 }
 
@@ -81,9 +96,17 @@ func (e *enoughError) Is(target error) bool { return target == context.Canceled 
 // Wait returns when one call may be made and is written down. Its errors are
 // of kind Quota, Unavailable, or those of ctx.
 func (b *budget) Wait(ctx context.Context) error {
-	if a := b.allowed; a != nil && a.most > 0 && a.asked.Add(1) > a.most {
-		return &enoughError{a.most}
+	if !b.allowed.take() {
+		return &enoughError{b.allowed.most}
 	}
+	err := b.wait(ctx)
+	if err != nil {
+		b.allowed.giveBack()
+	}
+	return err
+}
+
+func (b *budget) wait(ctx context.Context) error {
 	ctx, cancel := untilStopping(ctx, b.stopping)
 	defer cancel()
 	// With no day to spend a call may be written down before its turn, so

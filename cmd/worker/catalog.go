@@ -196,7 +196,7 @@ func (a *app) dailyBars(s *services, req request, sources *barSources, run store
 		Source: sources, Store: run, Coverage: s.db,
 		Done:     idempotency.New(s.rdb, s.db).DailyBars(req.session),
 		Calendar: market.NYSE(), Through: req.through, Force: req.force,
-		Sweep: sweep.Sweep{Workers: sources.Workers(), Grace: graceTime, Redact: a.redact},
+		Sweep: sweep.Sweep{Workers: sources.Workers(), Breaker: sources.breaker(), Grace: graceTime, Redact: a.redact},
 	}
 }
 

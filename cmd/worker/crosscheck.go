@@ -34,11 +34,11 @@ func (a *app) crossCheck(ctx context.Context, s *services, sources *barSources, 
 		return
 	}
 	check := &sweep.CrossCheck{Disagreements: []sweep.Disagreement{}}
-	for _, asked := range sample(r.Sources, session, n) {
-		d, ok, err := a.compare(ctx, s, sources, session, asked)
+	for _, symbol := range sample(r.Sources, session, n) {
+		d, ok, err := a.compare(ctx, s, sources, session, symbol)
 		if err != nil {
 			check.Failed++
-			a.log.Debug("cross-check", zap.String("symbol", string(asked.symbol)), zap.String("error", a.redact(err.Error())))
+			a.log.Debug("cross-check", zap.String("symbol", string(symbol)), zap.String("error", a.redact(err.Error())))
 		}
 		if !ok {
 			continue
@@ -54,39 +54,35 @@ func (a *app) crossCheck(ctx context.Context, s *services, sources *barSources, 
 	}
 }
 
-// sampled is a symbol to be checked, and whose bar is stored.
-type sampled struct {
-	symbol market.Symbol
-	source string
-}
-
 // sample picks n of the symbols of a run, each session others.
-func sample(sources map[string][]market.Symbol, session market.Date, n int) []sampled {
+func sample(sources map[string][]market.Symbol, session market.Date, n int) []market.Symbol {
 	rank := func(symbol market.Symbol) uint64 {
 		h := fnv.New64a()
 		_, _ = fmt.Fprintf(h, "%s %s", session, symbol)
 		return h.Sum64()
 	}
-	var all []sampled
-	for source, symbols := range sources {
-		for _, symbol := range symbols {
-			all = append(all, sampled{symbol, source})
-		}
+	var all []market.Symbol
+	for _, symbols := range sources {
+		all = append(all, symbols...)
 	}
-	slices.SortFunc(all, func(x, y sampled) int { return cmp.Compare(rank(x.symbol), rank(y.symbol)) })
+	slices.SortFunc(all, func(x, y market.Symbol) int { return cmp.Compare(rank(x), rank(y)) })
 	return all[:min(n, len(all))]
 }
 
 // compare asks another source for one bar. ok is false if there is nothing to
 // compare.
-func (a *app) compare(ctx context.Context, s *services, sources *barSources, session market.Date, asked sampled) (d sweep.Disagreement, ok bool, err error) {
-	other, ok, err := sources.Other(ctx, asked.symbol, session, asked.source)
+func (a *app) compare(ctx context.Context, s *services, sources *barSources, session market.Date, symbol market.Symbol) (d sweep.Disagreement, ok bool, err error) {
+	stored, err := s.db.Bars(ctx, symbol, market.Range{From: session, To: session})
+	if err != nil || len(stored.Bars) == 0 {
+		return d, false, err
+	}
+	other, ok, err := sources.Other(ctx, symbol, session, stored.Source)
 	if !ok {
 		return d, false, err
 	}
-	stored, err := s.db.Bars(ctx, asked.symbol, market.Range{From: session, To: session})
-	if err != nil || len(stored.Bars) == 0 {
-		return d, false, err
+	newest, err := market.NYSE().LastClosed(a.now(), settleTime)
+	if err != nil || session != newest && market.TraitsOf(stored.Source).Basis != market.TraitsOf(other.Source).Basis {
+		return d, false, err // a split since then would be no disagreement
 	}
 	cleaned, err := market.Clean(other.Bars, market.Range{From: session, To: session}, session, market.NYSE())
 	if err != nil || len(cleaned.Bars) == 0 {
@@ -94,7 +90,7 @@ func (a *app) compare(ctx context.Context, s *services, sources *barSources, ses
 	}
 	both := market.TraitsOf(stored.Source).Consolidated && market.TraitsOf(other.Source).Consolidated
 	return sweep.Disagreement{
-		Symbol: asked.symbol, Stored: stored.Source, Other: other.Source,
+		Symbol: symbol, Stored: stored.Source, Other: other.Source,
 		Fields: market.Differences(stored.Bars[0], cleaned.Bars[0], both),
 	}, true, nil
 }

@@ -139,15 +139,16 @@ func (a *app) loadDailyBars(ctx context.Context, s *services, req request, run s
 	if err != nil {
 		return sweep.Report{}, err
 	}
-	if _, err := sources.Plan(sessionAsks(req.session, plan.Todo)); err != nil {
+	asks := sessionAsks(req.session, req.through, plan.Todo)
+	if _, err := sources.Plan(asks); err != nil {
 		return sweep.Report{}, err
 	}
-	bar := a.newProgress("daily bars", len(plan.Todo), sources.eta(req.session))
+	bar := a.newProgress("daily bars", len(plan.Todo), sources.eta(asks))
 	job.Sweep.Each = bar.unit
 	report := job.Run(ctx, plan)
 	bar.finish()
 	a.crossCheck(ctx, s, sources, req.session, &report)
-	return a.told(ctx, s, sources, report, req.session, askAgain(report)), nil
+	return a.told(ctx, s, sources, report, asks), nil
 }
 
 // wholeMarket returns the asked symbols and all others of a session that comes in
@@ -165,11 +166,13 @@ func wholeMarket(ctx context.Context, sources *barSources, req request) ([]marke
 	return slices.Compact(all), nil
 }
 
-// sessionAsks are the asks for one session of symbols.
-func sessionAsks(session market.Date, symbols []market.Symbol) []chain.Ask {
+// sessionAsks are the asks for one session of symbols. Only the newest one is on
+// every basis, so that its bar needs no others to be compared with.
+func sessionAsks(session, through market.Date, symbols []market.Symbol) []chain.Ask {
+	alone := session != through
 	asks := make([]chain.Ask, len(symbols))
 	for i, symbol := range symbols {
-		asks[i] = chain.Ask{Symbol: symbol, Range: market.Range{From: session, To: session}}
+		asks[i] = chain.Ask{Symbol: symbol, Range: market.Range{From: session, To: session}, Alone: alone}
 	}
 	return asks
 }

@@ -238,18 +238,12 @@ func (a *app) repair(ctx context.Context, f gapFlags) error {
 		return err
 	}
 	return a.withGaps(ctx, f, func(ctx context.Context, s *services, req gapRequest) error {
-		planned := func(job backfill.Job) (backfill.Plan, error) { return job.PlanRepair(ctx, req.since, req.symbols) }
+		planned := func(job backfill.Job, _ *barSources) (backfill.Plan, error) {
+			return job.PlanRepair(ctx, req.since, req.symbols)
+		}
 		if !f.dryRun {
 			return a.fetchHistory(ctx, s, f.runFlags, f.source.value, req.through, planned)
 		}
-		return a.printHistoryPlan(ctx, s, f.source.value, req.through, func(job backfill.Job) (dryRun, backfill.Plan, error) {
-			plan, err := planned(job)
-			if f.maxCalls > 0 {
-				plan.First(f.maxCalls)
-			}
-			d := a.historyPlan(plan, plan.Skipped+len(plan.Todo))
-			d.Job = backfill.RepairName
-			return d, plan, err
-		})
+		return a.printHistoryPlan(ctx, s, f.source.value, req.through, f.maxCalls, planned)
 	})
 }

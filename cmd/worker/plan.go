@@ -76,6 +76,8 @@ type planner struct {
 	s       *services
 	symbols []market.Symbol
 	through market.Date
+	// years says that a number of years was asked for.
+	years   bool
 	sources *barSources
 	// pace is Alpha Vantage's, after the calls of the jobs planned so far.
 	pace chain.Pace
@@ -99,7 +101,7 @@ func (a *app) plan(ctx context.Context, f planFlags, jobs []string) error {
 		if err != nil {
 			return err
 		}
-		p := &planner{app: a, s: s, symbols: symbols, through: through, sources: sources, pace: a.pace(ctx, s, a.alphaVantageQuota(), limits)}
+		p := &planner{app: a, s: s, symbols: symbols, through: through, years: f.years.set, sources: sources, pace: a.pace(ctx, s, a.alphaVantageQuota(), limits)}
 		plans := make([]jobPlan, 0, len(jobs))
 		for _, job := range jobs {
 			plan, err := map[string]func(context.Context) (jobPlan, error){
@@ -154,7 +156,7 @@ func (p *planner) dailyBars(ctx context.Context) (jobPlan, error) {
 	if err != nil {
 		return jobPlan{}, err
 	}
-	calls, err := p.sources.Plan(sessionAsks(p.through, plan.Todo))
+	calls, err := p.sources.Plan(sessionAsks(p.through, p.through, plan.Todo))
 	if err != nil {
 		return jobPlan{}, err
 	}
@@ -238,6 +240,10 @@ func (p *planner) altdata(ctx context.Context) (jobPlan, error) {
 }
 
 func (p *planner) backfill(ctx context.Context, window market.Range) (jobPlan, error) {
+	window, err := p.sources.align(window, !p.years)
+	if err != nil {
+		return jobPlan{}, err
+	}
 	plan, err := p.app.backfill(p.s, p.sources, p.through, nil).Plan(ctx, window, p.symbols)
 	if err != nil {
 		return jobPlan{}, err

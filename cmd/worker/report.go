@@ -194,7 +194,7 @@ func (a *app) planDailyBars(ctx context.Context, s *services, req request) error
 	if err != nil {
 		return err
 	}
-	calls, err := sources.Plan(sessionAsks(req.session, plan.Todo))
+	calls, err := sources.Plan(sessionAsks(req.session, req.through, plan.Todo))
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -219,15 +220,27 @@ func (b *barSources) bound(most int) {
 	}
 }
 
-// eta is when a number of asks for the newest session will be through.
-func (b *barSources) eta(session market.Date) func(int) chain.ETA {
-	return func(left int) chain.ETA { return b.Estimate(session, left) }
+// eta is when the last of asks will be through, of which left are left.
+func (b *barSources) eta(asks []chain.Ask) func(left int) chain.ETA {
+	return func(left int) chain.ETA {
+		eta, _ := b.Estimate(asks[max(0, len(asks)-left):])
+		return eta
+	}
+}
+
+// breaker is after how many failed symbols in a row a run ends: with several
+// sources they see to that themselves.
+func (b *barSources) breaker() int {
+	if len(b.all) > 1 {
+		return math.MaxInt32
+	}
+	return 0
 }
 
 // told completes a report: who was asked how often, and, unless the run is being
 // stopped, when what is left can be had by what the sources have said of their
 // limits meanwhile.
-func (a *app) told(ctx context.Context, s *services, b *barSources, r sweep.Report, session market.Date, left int) sweep.Report {
+func (a *app) told(ctx context.Context, s *services, b *barSources, r sweep.Report, asks []chain.Ask) sweep.Report {
 	calls := b.calls()
 	for _, n := range calls {
 		r.ProviderCalls += n
@@ -235,13 +248,27 @@ func (a *app) told(ctx context.Context, s *services, b *barSources, r sweep.Repo
 	if len(calls) > 1 {
 		r.Calls = calls
 	}
-	if left > 0 && r.Status != sweep.Failed && ctx.Err() == nil {
+	left := slices.DeleteFunc(slices.Clone(asks), func(ask chain.Ask) bool { return !mayCome(r, ask.Symbol) })
+	if len(left) > 0 && r.Status != sweep.Failed && ctx.Err() == nil {
 		for _, source := range b.all {
 			source.start, source.base = a.pace(ctx, s, source.quota, source.limits), source.budget.calls.Load()
 		}
-		r.CompleteAt = new(b.Estimate(session, left).At.UTC())
+		if eta, ok := b.Estimate(left); ok {
+			r.CompleteAt = new(eta.At.UTC())
+		}
 	}
 	return r
+}
+
+// mayCome reports whether a symbol of a run is not done, and another run can make
+// it so.
+func mayCome(r sweep.Report, symbol market.Symbol) bool {
+	i, failed := slices.BinarySearchFunc(r.Failures, symbol, func(f sweep.Failure, s market.Symbol) int { return cmp.Compare(f.Symbol, s) })
+	if !failed {
+		return false
+	}
+	class := r.Failures[i].Class
+	return class != sweep.NoData && class != sweep.UnknownSymbol && class != sweep.PremiumOnly
 }
 
 // planned notes calls that go before those of another plan.

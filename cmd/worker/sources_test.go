@@ -204,7 +204,7 @@ func TestBarsOfTheGateway(t *testing.T) {
 	if bad := server.Report().Violations; len(bad) > 0 {
 		t.Errorf("violations %v", bad)
 	}
-	if r, code = w.report("backfill", "--years", "2", "--symbols", three, "--source", "ibkr"); code != exitOK || counts(r)["ibkr"] != 3 {
+	if r, code = w.report("backfill", "--years", "2", "--symbols", "KO,NVDA,PEP", "--source", "ibkr"); code != exitOK || counts(r)["ibkr"] != 3 {
 		t.Errorf("exit code %d, report %+v", code, r)
 	}
 	rep := server.Report()

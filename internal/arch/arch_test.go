@@ -47,7 +47,8 @@ func mayImport() map[string][]string {
 		"bench/limiter":               {"internal/limiter"},
 		"internal/arch":               {},
 		"providers":                   {"internal/market"},
-		"providers/":                  {"internal/market", "providers"},
+		"providers/":                  {"internal/market", "providers", "providers/wire"},
+		"providers/wire":              {"providers"},
 		"providers/simulator/gateway": {"internal/market", "providers", "providers/simulator"},
 		"providers/providertest":      {"internal/market", "providers", "providers/simulator", "providers/transport"},
 	}

@@ -36,10 +36,10 @@ type Source interface {
 	// there is no such bound.
 	Reach() (market.Date, error)
 	// History returns the bars of a symbol, ascending: all that the source has
-	// in window, and as many others as come with them. about is for what it is
-	// the answer: the part of window that the source reaches, or just the
-	// missing sessions.
-	History(ctx context.Context, symbol market.Symbol, window market.Range) (series market.Series, about market.Range, err error)
+	// in window, and as many others as come with them. about are the days of
+	// window for which they are the answer: those that the source reaches, or
+	// just the missing sessions.
+	History(ctx context.Context, symbol market.Symbol, window market.Range) (series market.Series, about market.Days, err error)
 }
 
 // Store is what this job asks of a claimed run.
@@ -105,6 +105,17 @@ type Task struct {
 	known market.BarCoverage
 }
 
+// Basis is that of the bars that are stored of the symbol: raw as soon as one of
+// its sources is; "" if nothing is known.
+func (t Task) Basis() (basis market.Basis) {
+	for source := range t.known.Answered {
+		if b := market.TraitsOf(source).Basis; b == market.Raw || basis == "" {
+			basis = b
+		}
+	}
+	return basis
+}
+
 // Plan is what a run would do.
 type Plan struct {
 	Window market.Range
@@ -124,6 +135,14 @@ type Plan struct {
 	// that the run marks none.
 	mark   []market.Symbol
 	repair bool
+}
+
+// Name is the name of the plan's job in reports.
+func (p Plan) Name() string {
+	if p.repair {
+		return RepairName
+	}
+	return Name
 }
 
 // Calls is the number of calls of the plan, without those for tries in vain.
@@ -305,11 +324,7 @@ func (j Job) Run(ctx context.Context, plan Plan) sweep.Report {
 	}
 	tally := pass.Run(ctx, symbols)
 	v.mark(ctx)
-	name := Name
-	if plan.repair {
-		name = RepairName
-	}
-	report := sweep.NewReport(name, plan.Window.String(), plan.Skipped, tally, ctx.Err() != nil)
+	report := sweep.NewReport(plan.Name(), plan.Window.String(), plan.Skipped, tally, ctx.Err() != nil)
 	if plan.Warning != nil {
 		report.Warnings = append(report.Warnings, plan.Warning.Error())
 	}

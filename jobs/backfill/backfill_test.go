@@ -44,6 +44,8 @@ type source struct {
 	reach market.Date
 	// shows is the reach that the first answer shows.
 	shows market.Date
+	// only are the days that an answer is about; none means those of the window.
+	only  market.Days
 	asked []string
 }
 
@@ -53,7 +55,7 @@ func (s *source) Reach() (market.Date, error) {
 	return s.reach, nil
 }
 
-func (s *source) History(_ context.Context, symbol market.Symbol, r market.Range) (market.Series, market.Range, error) {
+func (s *source) History(_ context.Context, symbol market.Symbol, r market.Range) (market.Series, market.Days, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked = append(s.asked, fmt.Sprintf("%s %s", symbol, r))
@@ -64,7 +66,11 @@ func (s *source) History(_ context.Context, symbol market.Symbol, r market.Range
 	}
 	bars := window(market.Range{From: max(has.From, s.reach), To: has.To})
 	bars = slices.DeleteFunc(bars, func(b market.Bar) bool { return slices.Contains(s.lacks, b.Date) })
-	return market.Series{Symbol: symbol, Source: "test", Bars: bars}, market.Range{From: max(r.From, s.reach), To: r.To}, s.errs[symbol]
+	if s.only.Len() > 0 {
+		bars = slices.DeleteFunc(bars, func(b market.Bar) bool { return !s.only.Has(b.Date) })
+		return market.Series{Symbol: symbol, Source: "test", Bars: bars}, s.only, s.errs[symbol]
+	}
+	return market.Series{Symbol: symbol, Source: "test", Bars: bars}, market.DaysIn(market.Range{From: max(r.From, s.reach), To: r.To}), s.errs[symbol]
 }
 
 // memory is the store, the ledger and the set of a test.
@@ -477,7 +483,7 @@ func TestRepairFetchesJustWhatIsMissing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if plan.First(1); plan.Todo[0].Symbol != "MSFT" || plan.Todo[0].Sessions != 3 || !plan.Todo[1].Left || plan.Calls() != 1 {
+	if plan.First(1, nil); plan.Todo[0].Symbol != "MSFT" || plan.Todo[0].Sessions != 3 || !plan.Todo[1].Left || plan.Calls() != 1 {
 		t.Errorf("plan %+v", plan.Todo)
 	}
 	src.asked, src.lacks = nil, append(src.lacks, gone[0])
@@ -491,6 +497,29 @@ func TestRepairFetchesJustWhatIsMissing(t *testing.T) {
 	// What the source lacks now is not asked for again.
 	if plan, err = j.PlanRepair(t.Context(), 0, []market.Symbol{"AAPL", "MSFT"}); err != nil || len(plan.Todo) != 1 || plan.Todo[0].Symbol != "AAPL" {
 		t.Errorf("plan %+v, %v", plan.Todo, err)
+	}
+}
+
+// Only the days that an answer is about are answered.
+func TestAnAnswerAboutSomeDays(t *testing.T) {
+	t.Parallel()
+	m, src := newMemory(), &source{}
+	run(t, job(src, m), market.Range{From: from, To: through}, "AAPL")
+	for _, day := range []market.Date{market.NewDate(2026, time.January, 20), market.NewDate(2026, time.February, 18), market.NewDate(2026, time.February, 19)} {
+		src.only.Add(day)
+	}
+	m.rows["AAPL"] = m.rows["AAPL"].Minus(src.only)
+	m.saved = nil
+	plan, err := job(src, m).PlanRepair(t.Context(), 0, []market.Symbol{"AAPL"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report := job(src, m).Run(t.Context(), plan); report.Fetched != 1 || report.Rows != 3 {
+		t.Errorf("report %+v", report)
+	}
+	want := []string{"AAPL 1 2026-01-20..2026-01-20 false", "AAPL 2 2026-02-18..2026-02-19 false"}
+	if diff := cmp.Diff(want, m.saved); diff != "" {
+		t.Error(diff)
 	}
 }
 

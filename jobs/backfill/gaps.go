@@ -122,11 +122,15 @@ func (j Job) PlanRepair(ctx context.Context, since market.Date, symbols []market
 	return plan, nil
 }
 
-// First bounds the calls of the plan: the symbols that come after those that
-// fit are left for another run.
-func (p *Plan) First(calls int) {
+// First bounds the calls of the plan, without those for symbols that come by
+// other calls: the symbols that come after those that fit are left for another
+// run.
+func (p *Plan) First(calls int, others map[market.Symbol]bool) {
 	for i := range p.Todo {
 		t := &p.Todo[i]
+		if others[t.Symbol] {
+			continue
+		}
 		calls -= len(t.Ask)
 		t.Left = calls < 0 && len(t.Ask) > 0
 	}

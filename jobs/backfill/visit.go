@@ -161,9 +161,9 @@ func (p *progress) unreached(ask market.Range, reach market.Date) error {
 // answer is what a source has said about a range.
 type answer struct {
 	series market.Series
-	// answered is the part of the range about which it has said all: not its
-	// newest end, if the source may still come to have that. Zero: none.
-	answered market.Range
+	// answered are the days of the range about which it has said all: not its
+	// newest end, if the source may still come to have that.
+	answered market.Days
 	// reach is after the beginning of the range if the source that answered
 	// does not hold that; answered begins there then.
 	reach   market.Date
@@ -185,8 +185,7 @@ func (v *visitor) read(ctx context.Context, symbol market.Symbol, ask market.Ran
 		return answer{}, fmt.Errorf("%s: %w", symbol, err)
 	}
 	series.Bars = cleaned.Bars
-	a := answer{series: series, dropped: cleaned.Dropped(), reach: about.From}
-	a.answered = market.Range{From: max(ask.From, about.From), To: min(ask.To, about.To)}
+	a := answer{series: series, dropped: cleaned.Dropped(), reach: about.First(), answered: about.And(market.DaysIn(ask))}
 	if err := v.uncut(series, held, about); err != nil {
 		return answer{}, err
 	}
@@ -195,11 +194,8 @@ func (v *visitor) read(ctx context.Context, symbol market.Symbol, ask market.Ran
 		return answer{}, err
 	}
 	if held.To < ask.To && ask.To > late {
-		a.answered.To = max(held.To, late)
+		a.answered = a.answered.Minus(market.DaysIn(market.Range{From: max(held.To, late) + 1, To: ask.To}))
 		a.short = v.missing(ask, held, late)
-	}
-	if a.answered.To < a.answered.From {
-		a.answered = market.Range{}
 	}
 	return a, nil
 }
@@ -235,12 +231,12 @@ func hull(bars []market.Bar) market.Range {
 	return r
 }
 
-// uncut refuses an answer, to a question for what is there in a range, that
+// uncut refuses an answer, to a question for what is there on some days, that
 // begins after bars which are stored, or ends before some, and which its source
 // had once: it is not all that the source has.
-func (v *visitor) uncut(series market.Series, held, asked market.Range) error {
+func (v *visitor) uncut(series market.Series, held market.Range, asked market.Days) error {
 	known := v.tasks[series.Symbol].known
-	had := known.Stored.And(known.AnsweredBy(series.Source)).And(market.DaysIn(asked))
+	had := known.Stored.And(known.AnsweredBy(series.Source)).And(asked)
 	switch {
 	case had.Len() == 0:
 		return nil
@@ -294,7 +290,7 @@ func (v *visitor) readAll(ctx context.Context, rebased *market.RebasedError, ask
 			continue
 		}
 		whole.series.Bars = slices.Concat(whole.series.Bars, a.series.Bars)
-		whole.answered.To, whole.short = max(whole.answered.To, a.answered.To), a.short
+		whole.answered, whole.short = whole.answered.Union(a.answered), a.short
 	}
 	held := hull(whole.series.Bars)
 	holds, err := rebased.HeldBy(held, v.Through, v.Calendar)
@@ -310,13 +306,11 @@ func (v *visitor) readAll(ctx context.Context, rebased *market.RebasedError, ask
 
 // store commits an answer.
 func (p *progress) store(ctx context.Context, a answer) error {
-	left := p.open
-	if a.answered != (market.Range{}) {
-		left = left.Minus(market.DaysIn(a.answered))
-	}
+	left := p.open.Minus(a.answered)
 	done := left.Len() == 0 && !p.plan.repair
-	if len(a.series.Bars) > 0 || a.answered != (market.Range{}) {
-		changes, err := p.Store.SaveHistory(ctx, a.series, a.answered, done)
+	parts := a.parts()
+	for i, part := range parts {
+		changes, err := p.Store.SaveHistory(ctx, part.series, part.answered, done && i == len(parts)-1)
 		if errors.As(err, new(*market.RebasedError)) {
 			return err
 		}
@@ -335,11 +329,46 @@ func (p *progress) store(ctx context.Context, a answer) error {
 	return nil
 }
 
+// part is what is saved at once: the bars, and a range that they answer for.
+type part struct {
+	series   market.Series
+	answered market.Range
+}
+
+// parts cuts an answer where a day was not asked for.
+func (a answer) parts() (parts []part) {
+	last := market.Date(0)
+	for day := range a.answered.All() {
+		if n := len(parts); n > 0 && day == last+1 {
+			parts[n-1].answered.To = day
+		} else {
+			parts = append(parts, part{answered: market.Range{From: day, To: day}})
+		}
+		last = day
+	}
+	if len(parts) == 0 && len(a.series.Bars) > 0 {
+		parts = make([]part, 1)
+	}
+	rest := a.series.Bars
+	for i := range parts {
+		n := len(rest)
+		if i < len(parts)-1 {
+			n = 0
+			for n < len(rest) && rest[n].Date < parts[i+1].answered.From {
+				n++
+			}
+		}
+		parts[i].series = a.series
+		parts[i].series.Bars, rest = rest[:n:n], rest[n:]
+	}
+	return parts
+}
+
 // otherBasis takes back what an answer does not count for: the days before those
 // on which it agrees with the stored bars.
 func (p *progress) otherBasis(a *answer, changes market.Changes) (left market.Days) {
 	p.result.Drop(map[string]int{"other_basis": changes.OtherBasis})
 	a.short = sweep.Result{Outcome: sweep.BadPayload, Message: fmt.Sprintf(
 		"%d bars of %s before %s are left out: they may be on another basis than the stored ones, as before a split", changes.OtherBasis, a.series.Source, changes.Since)}
-	return p.open.Minus(market.DaysIn(market.Range{From: max(a.answered.From, changes.Since), To: a.answered.To}))
+	return p.open.Minus(a.answered.And(market.DaysIn(market.Range{From: changes.Since, To: p.Through})))
 }

@@ -31,9 +31,9 @@ type Source interface {
 	// of window.To and as many of the window's others as come with them.
 	DailyBars(ctx context.Context, symbol market.Symbol, window market.Range) (market.Series, error)
 	// History returns all bars of a symbol that the source has in window; about
-	// is the part of window that it reaches. It is asked only for a symbol
-	// whose stored bars are on another base than the answer.
-	History(ctx context.Context, symbol market.Symbol, window market.Range) (series market.Series, about market.Range, err error)
+	// are the days of window for which they are the answer. It is asked only
+	// for a symbol whose stored bars are on another base than the answer.
+	History(ctx context.Context, symbol market.Symbol, window market.Range) (series market.Series, about market.Days, err error)
 	// Reach returns the first session that can be had; zero if all can.
 	Reach() (market.Date, error)
 }

@@ -52,12 +52,12 @@ func (s *source) DailyBars(_ context.Context, symbol market.Symbol, window marke
 }
 
 // History and Reach are those of a source without bounds.
-func (s *source) History(ctx context.Context, symbol market.Symbol, window market.Range) (market.Series, market.Range, error) {
+func (s *source) History(ctx context.Context, symbol market.Symbol, window market.Range) (market.Series, market.Days, error) {
 	s.mu.Lock()
 	s.whole = append(s.whole, window)
 	bars := s.history
 	s.mu.Unlock()
-	return market.Series{Symbol: symbol, Source: "test", Bars: slices.Clone(bars)}, window, ctx.Err()
+	return market.Series{Symbol: symbol, Source: "test", Bars: slices.Clone(bars)}, market.DaysIn(window), ctx.Err()
 }
 
 func (s *source) Reach() (market.Date, error) { return s.reach, nil }

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 // BalanceSheet are the newest balance sheets of a symbol as the provider has
@@ -44,14 +46,14 @@ func (b Balance) empty() bool {
 // The error is as [Client.DailyBars] says; an answer whose newest rows hold
 // nothing is of kind NoData.
 func (c *Client) BalanceSheet(ctx context.Context, s market.Symbol) (sheet BalanceSheet, err error) {
-	err = c.report(ctx, "BALANCE_SHEET", "balance sheet", s, func(src *source) (err error) {
+	err = c.report(ctx, "BALANCE_SHEET", "balance sheet", s, func(src *wire.Body) (err error) {
 		sheet, err = decodeBalanceSheet(src, s, c.o.Source)
 		return err
 	})
 	return sheet, err
 }
 
-func decodeBalanceSheet(src *source, s market.Symbol, from string) (BalanceSheet, error) {
+func decodeBalanceSheet(src *wire.Body, s market.Symbol, from string) (BalanceSheet, error) {
 	var annual, quarterly []Balance
 	err := decodeReports(src, s, map[string]func(*fields) error{
 		"annualReports":    func(f *fields) error { annual = append(annual, f.balance()); return f.err },
@@ -68,7 +70,7 @@ func decodeBalanceSheet(src *source, s market.Symbol, from string) (BalanceSheet
 		return BalanceSheet{}, err
 	}
 	if sheet.Annual.empty() && sheet.Quarterly.empty() {
-		return BalanceSheet{}, &emptyError{"the answer holds no balance sheet"}
+		return BalanceSheet{}, found(providers.NoData, "the answer holds no balance sheet")
 	}
 	return sheet, nil
 }

@@ -9,10 +9,7 @@ import (
 
 // The texts of these errors, as of all errors of the decoders, quote nothing
 // of the answer: it can hold the key, and nothing redacts it here.
-var (
-	errCut         = errors.New("the answer ends in the middle")
-	errOtherSymbol = errors.New("the answer is about another symbol")
-)
+var errOtherSymbol = errors.New("the answer is about another symbol")
 
 // field is one column of a bar.
 type field uint8

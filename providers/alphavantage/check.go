@@ -7,11 +7,11 @@ import (
 	"net/http"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 const (
@@ -119,7 +119,7 @@ func classify(name, text string) *providers.Error {
 		}
 		return false
 	}
-	e := found(providers.BadPayload, fmt.Sprintf("%s: %s", name, printable(text)))
+	e := found(providers.BadPayload, fmt.Sprintf("%s: %s", name, wire.Printable(text)))
 	switch {
 	case says("spreading out your free api requests", "1 request per second"):
 		e.Kind, e.RetryAfter = providers.RateLimited, burstWait
@@ -142,16 +142,6 @@ func classify(name, text string) *providers.Error {
 		e.Kind, e.RetryAfter = providers.RateLimited, windowWait
 	}
 	return e
-}
-
-// printable replaces control characters, which could forge a line of a log.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, text)
 }
 
 func found(kind providers.Kind, text string) *providers.Error {

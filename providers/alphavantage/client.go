@@ -22,6 +22,7 @@ import (
 
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 // Name is the provider's name in the limiter, the ledger and the column
@@ -288,13 +289,13 @@ func (c *Client) decode(body io.Reader, asked string, full bool) ([]market.Bar, 
 	if full {
 		room = fullBars
 	}
-	read := &source{from: body}
+	read := wire.NewBody(body, wire.MaxValue)
 	bars, err := decode(read, c.o.CSV, asked, make([]market.Bar, 0, room))
 	if err == nil && len(bars) == 0 {
-		err = &emptyError{"the answer holds no bars"}
+		err = found(providers.NoData, "the answer holds no bars")
 	}
 	if err != nil {
-		return nil, read.fault(err)
+		return nil, read.Fault(Name, err)
 	}
 	ascend(bars)
 	return bars, nil

@@ -8,14 +8,15 @@ import (
 	"io"
 
 	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 const csvHeader = "timestamp,open,high,low,close,volume"
 
 // decode appends to bars those of a daily answer, in the order in which they
 // come. A byte order mark before it is skipped.
-func decode(s *source, csv bool, asked string, bars []market.Bar) ([]market.Bar, error) {
-	if err := s.skipMark(); err != nil {
+func decode(s *wire.Body, csv bool, asked string, bars []market.Bar) ([]market.Bar, error) {
+	if err := s.SkipMark(); err != nil {
 		return nil, err
 	}
 	if csv {
@@ -27,11 +28,11 @@ func decode(s *source, csv bool, asked string, bars []market.Bar) ([]market.Bar,
 // decodeCSV reads the header, which must be exactly the one of daily bars,
 // and a bar from each line. The last line must end like the others: one that
 // does not was cut.
-func decodeCSV(s *source, bars []market.Bar) ([]market.Bar, error) {
+func decodeCSV(s *wire.Body, bars []market.Bar) ([]market.Bar, error) {
 	lines := bufio.NewReader(s)
 	header, err := nextLine(lines)
 	if errors.Is(err, io.EOF) {
-		return nil, errCut
+		return nil, wire.ErrCut
 	}
 	if err != nil {
 		return nil, err
@@ -52,7 +53,7 @@ func decodeCSV(s *source, bars []market.Bar) ([]market.Bar, error) {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
 		bars = append(bars, bar)
-		s.complete()
+		s.Complete()
 	}
 }
 
@@ -64,7 +65,7 @@ func nextLine(r *bufio.Reader) ([]byte, error) {
 	case errors.Is(err, bufio.ErrBufferFull):
 		return nil, errors.New("the line is far too long")
 	case errors.Is(err, io.EOF) && len(line) > 0:
-		return nil, errCut
+		return nil, wire.ErrCut
 	case err != nil:
 		return nil, err
 	}

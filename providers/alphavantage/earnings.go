@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 // Earnings are the earnings per share of a symbol as the provider has them now,
@@ -47,14 +49,14 @@ func (q QuarterlyEarnings) end() market.Date { return q.FiscalEnd }
 // The error is as [Client.DailyBars] says; an answer without any EPS is of kind
 // NoData.
 func (c *Client) Earnings(ctx context.Context, s market.Symbol) (all Earnings, err error) {
-	err = c.report(ctx, "EARNINGS", "earnings", s, func(src *source) (err error) {
+	err = c.report(ctx, "EARNINGS", "earnings", s, func(src *wire.Body) (err error) {
 		all, err = decodeEarnings(src, s, c.o.Source)
 		return err
 	})
 	return all, err
 }
 
-func decodeEarnings(src *source, s market.Symbol, from string) (Earnings, error) {
+func decodeEarnings(src *wire.Body, s market.Symbol, from string) (Earnings, error) {
 	e := Earnings{Symbol: s, Source: from}
 	known := false
 	err := decodeReports(src, s, map[string]func(*fields) error{
@@ -82,7 +84,7 @@ func decodeEarnings(src *source, s market.Symbol, from string) (Earnings, error)
 	case err != nil:
 		return Earnings{}, err
 	case !known:
-		return Earnings{}, &emptyError{"the answer holds no earnings"}
+		return Earnings{}, found(providers.NoData, "the answer holds no earnings")
 	}
 	return e, nil
 }

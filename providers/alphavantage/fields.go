@@ -14,6 +14,7 @@ import (
 
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 // Bounds of one object. A sound one has some 70 names of at most 35 bytes, and
@@ -34,18 +35,15 @@ type Number struct {
 
 // report asks for what a function has of s and hands the answer to decode. The
 // error is as [Client.DailyBars] says.
-func (c *Client) report(ctx context.Context, function, op string, s market.Symbol, decode func(*source) error) error {
+func (c *Client) report(ctx context.Context, function, op string, s market.Symbol, decode func(*wire.Body) error) error {
 	q := url.Values{"function": {function}, "symbol": {s.In(market.AlphaVantage)}}
 	err := c.get(ctx, q, func(body io.Reader) error {
-		src := &source{from: body}
-		err := src.skipMark()
+		src := wire.NewBody(body, wire.MaxValue)
+		err := src.SkipMark()
 		if err == nil {
 			err = decode(src)
 		}
-		if err != nil {
-			return src.fault(err)
-		}
-		return nil
+		return src.Fault(Name, err)
 	})
 	if err != nil {
 		return providers.Wrap(Name, op+" "+string(s), err)
@@ -93,15 +91,15 @@ type fields struct {
 
 // readFields reads an object. What is known by name is taken out of it by the
 // methods, whatever else it holds; a name that occurs twice is an error.
-func readFields(dec *jsontext.Decoder, s *source, where string) (*fields, error) {
-	if err := expect(dec, jsontext.KindBeginObject, where); err != nil {
+func readFields(dec *jsontext.Decoder, s *wire.Body, where string) (*fields, error) {
+	if err := wire.Expect(dec, jsontext.KindBeginObject, where); err != nil {
 		return nil, err
 	}
 	f := &fields{values: map[string]value{}}
 	for dec.PeekKind() == jsontext.KindString {
 		token, err := dec.ReadToken()
 		if err != nil {
-			return nil, malformed(err)
+			return nil, wire.Malformed(err)
 		}
 		name := token.String()
 		if len(name) > maxName || len(f.values) == maxNames || strings.ContainsFunc(name, unicode.IsControl) {
@@ -110,28 +108,28 @@ func readFields(dec *jsontext.Decoder, s *source, where string) (*fields, error)
 		if f.values[name], err = readValue(dec); err != nil {
 			return nil, err
 		}
-		s.complete()
+		s.Complete()
 	}
-	return f, expect(dec, jsontext.KindEndObject, where)
+	return f, wire.Expect(dec, jsontext.KindEndObject, where)
 }
 
 func readValue(dec *jsontext.Decoder) (value, error) {
 	raw, err := dec.ReadValue()
 	if err != nil {
-		return value{}, malformed(err)
+		return value{}, wire.Malformed(err)
 	}
 	v := value{kind: raw.Kind(), text: string(raw[:min(len(raw), maxText+1)])}
 	if v.kind == jsontext.KindString {
 		text, err := jsontext.AppendUnquote(nil, raw)
 		if err != nil {
-			return value{}, malformed(err)
+			return value{}, wire.Malformed(err)
 		}
 		v.text = string(text[:min(len(text), maxText+1)])
 	}
 	if v.long = len(v.text) > maxText; v.long {
 		v.text = ""
 	}
-	v.text = printable(v.text)
+	v.text = wire.Printable(v.text)
 	return v, nil
 }
 

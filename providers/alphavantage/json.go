@@ -4,38 +4,38 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 // decodeJSON appends to bars those of the daily document in s, in the order in
 // which they come. The document is read as a stream, one bar at a time, so its
 // length costs no memory. asked is the symbol as it was asked for.
-func decodeJSON(s *source, asked string, bars []market.Bar) ([]market.Bar, error) {
+func decodeJSON(s *wire.Body, asked string, bars []market.Bar) ([]market.Bar, error) {
 	// Names are checked here, where there are five to compare with; the
 	// decoder would have to remember each of thousands of dates.
 	dec := jsontext.NewDecoder(s, jsontext.AllowDuplicateNames(true))
-	if err := expect(dec, jsontext.KindBeginObject, "the answer"); err != nil {
+	if err := wire.Expect(dec, jsontext.KindBeginObject, "the answer"); err != nil {
 		return nil, err
 	}
 	var meta, series bool
 	for dec.PeekKind() == jsontext.KindString {
 		name, err := dec.ReadToken()
 		if err != nil {
-			return nil, malformed(err)
+			return nil, wire.Malformed(err)
 		}
 		switch name.String() {
 		case "Meta Data":
-			err = once(&meta, "Meta Data")
+			err = wire.Once(&meta, "Meta Data")
 			if err == nil {
 				err = checkMeta(dec, asked)
 			}
 		case "Time Series (Daily)":
-			err = once(&series, "Time Series (Daily)")
+			err = wire.Once(&series, "Time Series (Daily)")
 			if err == nil {
 				bars, err = decodeSeries(dec, s, bars)
 			}
@@ -57,25 +57,25 @@ func decodeJSON(s *source, asked string, bars []market.Bar) ([]market.Bar, error
 
 // checkMeta refuses an answer that is about another symbol.
 func checkMeta(dec *jsontext.Decoder, asked string) error {
-	if err := expect(dec, jsontext.KindBeginObject, "Meta Data"); err != nil {
+	if err := wire.Expect(dec, jsontext.KindBeginObject, "Meta Data"); err != nil {
 		return err
 	}
 	var found bool
 	for dec.PeekKind() == jsontext.KindString {
 		name, err := dec.ReadToken()
 		if err != nil {
-			return malformed(err)
+			return wire.Malformed(err)
 		}
 		isSymbol := name.String() == "2. Symbol"
 		value, err := dec.ReadToken()
 		if err != nil {
-			return malformed(err)
+			return wire.Malformed(err)
 		}
 		if value.Kind() != jsontext.KindString {
 			return errors.New("a value of Meta Data is no text")
 		}
 		if isSymbol {
-			if err := once(&found, "2. Symbol"); err != nil {
+			if err := wire.Once(&found, "2. Symbol"); err != nil {
 				return err
 			}
 			if !strings.EqualFold(value.String(), asked) {
@@ -86,17 +86,17 @@ func checkMeta(dec *jsontext.Decoder, asked string) error {
 	if !found {
 		return errors.New("no symbol in Meta Data")
 	}
-	return expect(dec, jsontext.KindEndObject, "Meta Data")
+	return wire.Expect(dec, jsontext.KindEndObject, "Meta Data")
 }
 
-func decodeSeries(dec *jsontext.Decoder, s *source, bars []market.Bar) ([]market.Bar, error) {
-	if err := expect(dec, jsontext.KindBeginObject, "Time Series (Daily)"); err != nil {
+func decodeSeries(dec *jsontext.Decoder, s *wire.Body, bars []market.Bar) ([]market.Bar, error) {
+	if err := wire.Expect(dec, jsontext.KindBeginObject, "Time Series (Daily)"); err != nil {
 		return nil, err
 	}
 	for dec.PeekKind() == jsontext.KindString {
 		name, err := dec.ReadValue()
 		if err != nil {
-			return nil, malformed(err)
+			return nil, wire.Malformed(err)
 		}
 		date, err := parseDate(name[1 : len(name)-1])
 		if err != nil {
@@ -104,7 +104,7 @@ func decodeSeries(dec *jsontext.Decoder, s *source, bars []market.Bar) ([]market
 		}
 		fields, err := dec.ReadValue()
 		if err != nil {
-			return nil, malformed(err)
+			return nil, wire.Malformed(err)
 		}
 		bar, err := decodeBar(fields)
 		if err != nil {
@@ -112,9 +112,9 @@ func decodeSeries(dec *jsontext.Decoder, s *source, bars []market.Bar) ([]market
 		}
 		bar.Date = date
 		bars = append(bars, bar)
-		s.complete()
+		s.Complete()
 	}
-	return bars, expect(dec, jsontext.KindEndObject, "Time Series (Daily)")
+	return bars, wire.Expect(dec, jsontext.KindEndObject, "Time Series (Daily)")
 }
 
 // decodeBar reads one bar from an object that the decoder has found to be
@@ -174,53 +174,10 @@ func jsonField(name []byte) field {
 	return fieldUnknown
 }
 
-func expect(dec *jsontext.Decoder, want jsontext.Kind, where string) error {
-	token, err := dec.ReadToken()
-	if err != nil {
-		return malformed(err)
-	}
-	if token.Kind() != want {
-		return fmt.Errorf("%s has the wrong shape", where)
-	}
-	return nil
-}
-
 // finish reads the end of the document's object and of the document.
 func finish(dec *jsontext.Decoder) error {
-	if err := expect(dec, jsontext.KindEndObject, "the answer"); err != nil {
+	if err := wire.Expect(dec, jsontext.KindEndObject, "the answer"); err != nil {
 		return err
 	}
-	return nothingAfter(dec)
-}
-
-func nothingAfter(dec *jsontext.Decoder) error {
-	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return errors.New("more after the end of the document")
-	}
-	return nil
-}
-
-func once(seen *bool, name string) error {
-	if *seen {
-		return fmt.Errorf("%s occurs twice", name)
-	}
-	*seen = true
-	return nil
-}
-
-// malformed keeps of a syntax error the place alone: its text quotes the
-// document, which can hold the key.
-func malformed(err error) error {
-	var syntax *jsontext.SyntacticError
-	switch {
-	case errors.Is(err, errLongValue):
-		return errLongValue
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return errCut
-	case errors.Is(err, jsontext.ErrDuplicateName):
-		return errors.New("a name occurs twice")
-	case errors.As(err, &syntax):
-		return fmt.Errorf("no JSON document: wrong at byte %d", syntax.ByteOffset)
-	}
-	return errors.New("no JSON document")
+	return wire.End(dec)
 }

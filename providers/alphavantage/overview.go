@@ -10,6 +10,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 // column says under which name a figure stands in an OVERVIEW.
@@ -55,7 +57,7 @@ func columns() []column {
 // The error is as [Client.DailyBars] says; an answer without a figure, a sector
 // or an industry is of kind NoData. That of a fund is.
 func (c *Client) Overview(ctx context.Context, s market.Symbol) (row market.Fundamentals, err error) {
-	err = c.report(ctx, "OVERVIEW", "overview", s, func(src *source) (err error) {
+	err = c.report(ctx, "OVERVIEW", "overview", s, func(src *wire.Body) (err error) {
 		row, err = decodeOverview(src, s, c.o.Source)
 		return err
 	})
@@ -73,18 +75,18 @@ func FiscalYearEnd(overview market.Fundamentals) time.Month {
 	return 0
 }
 
-func decodeOverview(src *source, s market.Symbol, from string) (market.Fundamentals, error) {
+func decodeOverview(src *wire.Body, s market.Symbol, from string) (market.Fundamentals, error) {
 	var none market.Fundamentals
 	dec := jsontext.NewDecoder(src)
 	f, err := readFields(dec, src, "the answer")
 	if err == nil {
-		err = nothingAfter(dec)
+		err = wire.End(dec)
 	}
 	if err != nil {
 		return none, err
 	}
 	if len(f.values) == 0 {
-		return none, &emptyError{"an answer without data"}
+		return none, found(providers.NoData, "an answer without data")
 	}
 	for name := range f.values {
 		if isMessage(name) {
@@ -96,7 +98,7 @@ func decodeOverview(src *source, s market.Symbol, from string) (market.Fundament
 	case err != nil:
 		return none, err
 	case row.Empty():
-		return none, &emptyError{"the answer holds no figure, sector or industry"}
+		return none, found(providers.NoData, "the answer holds no figure, sector or industry")
 	}
 	return row, nil
 }

@@ -8,6 +8,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 // maxRows bounds a list: one of quarters has some 120 rows.
@@ -23,16 +25,16 @@ type dated interface {
 
 // decodeReports reads an answer about s with lists of rows by their names; row
 // is called for each row of a list. Other names beside the lists are skipped.
-func decodeReports(src *source, s market.Symbol, lists map[string]func(*fields) error) error {
+func decodeReports(src *wire.Body, s market.Symbol, lists map[string]func(*fields) error) error {
 	dec := jsontext.NewDecoder(src)
-	if err := expect(dec, jsontext.KindBeginObject, "the answer"); err != nil {
+	if err := wire.Expect(dec, jsontext.KindBeginObject, "the answer"); err != nil {
 		return err
 	}
-	names, found := 0, 0
+	names, there := 0, 0
 	for ; dec.PeekKind() == jsontext.KindString; names++ {
 		token, err := dec.ReadToken()
 		if err != nil {
-			return malformed(err)
+			return wire.Malformed(err)
 		}
 		name := token.String()
 		read, isList := lists[name]
@@ -42,10 +44,10 @@ func decodeReports(src *source, s market.Symbol, lists map[string]func(*fields) 
 		case isMessage(name):
 			err = errMessage
 		case isList:
-			found++
+			there++
 			err = readRows(dec, src, name, read)
 		case name == "symbol":
-			found++
+			there++
 			err = readSymbol(dec, s)
 		default:
 			_, err = readValue(dec)
@@ -53,15 +55,15 @@ func decodeReports(src *source, s market.Symbol, lists map[string]func(*fields) 
 		if err != nil {
 			return err
 		}
-		src.complete()
+		src.Complete()
 	}
 	if err := finish(dec); err != nil {
 		return err
 	}
 	switch {
 	case names == 0:
-		return &emptyError{"an answer without data"}
-	case found != len(lists)+1:
+		return found(providers.NoData, "an answer without data")
+	case there != len(lists)+1:
 		return errors.New("the symbol or one of the lists is missing")
 	}
 	return nil
@@ -75,8 +77,8 @@ func readSymbol(dec *jsontext.Decoder, s market.Symbol) error {
 	return checkSymbol(v.text, s)
 }
 
-func readRows(dec *jsontext.Decoder, src *source, name string, row func(*fields) error) error {
-	if err := expect(dec, jsontext.KindBeginArray, name); err != nil {
+func readRows(dec *jsontext.Decoder, src *wire.Body, name string, row func(*fields) error) error {
+	if err := wire.Expect(dec, jsontext.KindBeginArray, name); err != nil {
 		return err
 	}
 	for n := 1; dec.PeekKind() != jsontext.KindEndArray; n++ {
@@ -91,7 +93,7 @@ func readRows(dec *jsontext.Decoder, src *source, name string, row func(*fields)
 			return fmt.Errorf("row %d of %s: %w", n, name, err)
 		}
 	}
-	return expect(dec, jsontext.KindEndArray, name)
+	return wire.Expect(dec, jsontext.KindEndArray, name)
 }
 
 // fiscalEnd is the date of a row, which every row has.

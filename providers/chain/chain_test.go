@@ -30,7 +30,10 @@ type source struct {
 	lacks  map[market.Symbol]bool
 	whole  bool // has sessions of all symbols
 	all    error
-	shows  market.Date // the reach that its first answer shows
+	shows  market.Date   // the reach that its first answer shows
+	ends   market.Date   // its newest bar; zero: that of the window
+	fails  int64         // how many calls fail before the first that does not
+	reset  time.Duration // until when a spent day lasts; zero: nobody knows
 	calls  atomic.Int64
 	asked  sync.Map
 	mu     sync.Mutex
@@ -58,9 +61,16 @@ func (s *source) turn(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if n := s.calls.Add(1); s.most > 0 && int(n) > s.most {
+	n := s.calls.Add(1)
+	if s.most > 0 && int(n) > s.most {
 		s.calls.Add(-1)
-		return &providers.Error{Provider: s.name, Kind: providers.Quota, Err: errors.New("its day is spent")}
+		if s.reset > 0 {
+			time.AfterFunc(s.reset, func() { s.calls.Store(0) })
+		}
+		return &providers.Error{Provider: s.name, Kind: providers.Quota, RetryAfter: s.reset, Err: errors.New("its day is spent")}
+	}
+	if n <= s.fails {
+		return &providers.Error{Provider: s.name, Kind: providers.Transient, Err: errors.New("down")}
 	}
 	return s.all
 }
@@ -77,7 +87,11 @@ func (s *source) History(ctx context.Context, symbol market.Symbol, window marke
 		return market.Series{}, err
 	}
 	series := market.Series{Symbol: symbol, Source: s.name}
-	for date := max(window.From, s.reach); date <= window.To; date++ {
+	last := window.To
+	if s.ends > 0 {
+		last = min(last, s.ends)
+	}
+	for date := max(window.From, s.reach); date <= last; date++ {
 		series.Bars = append(series.Bars, market.Bar{Date: date, Open: 1, High: 1, Low: 1, Close: 1})
 	}
 	return series, nil
@@ -151,7 +165,7 @@ func asks(n int, window market.Range) []chain.Ask {
 type answer struct {
 	source string
 	bars   int
-	about  market.Range
+	about  market.Days
 	err    error
 }
 
@@ -322,7 +336,7 @@ func TestASessionInOneCall(t *testing.T) {
 		if took > 20*time.Second {
 			t.Errorf("took %s", took)
 		}
-		if a := answers[unit(1)]; a.bars != 1 || a.about != windowOf(newest) {
+		if a := answers[unit(1)]; a.bars != 1 || a.about.Hull() != windowOf(newest) {
 			t.Errorf("%+v", a)
 		}
 	})
@@ -368,13 +382,13 @@ func TestAReachThatComesNearer(t *testing.T) {
 		short := &source{name: "short", slot: time.Second, shows: newest - 99}
 		c := chain.New(market.NYSE(), clock(), member(short, 1), member(&source{name: "deep", slot: time.Minute}, 1))
 		series, about, err := c.History(t.Context(), "AAPL", windowOf(older))
-		if err != nil || series.Source != "deep" || about != windowOf(older) {
-			t.Errorf("%s about %s, %v", series.Source, about, err)
+		if err != nil || series.Source != "deep" || about.Hull() != windowOf(older) {
+			t.Errorf("%s about %s, %v", series.Source, about.Hull(), err)
 		}
 		alone := chain.New(market.NYSE(), clock(), member(&source{name: "short", slot: time.Second, shows: newest - 99}, 1))
 		series, about, err = alone.History(t.Context(), "AAPL", windowOf(older))
-		if err != nil || len(series.Bars) != 100 || about != windowOf(newest-99) {
-			t.Errorf("%d bars about %s, %v", len(series.Bars), about, err)
+		if err != nil || len(series.Bars) != 100 || about.Hull() != windowOf(newest-99) {
+			t.Errorf("%d bars about %s, %v", len(series.Bars), about.Hull(), err)
 		}
 	})
 }
@@ -392,7 +406,7 @@ func TestNotReady(t *testing.T) {
 			t.Errorf("an older session by %v", by(answers))
 		}
 		before := late.calls.Load()
-		c = chain.New(market.NYSE(), clock(), member(late, 4))
+		c = chain.New(market.NYSE(), clock(), member(late, 4), member(&source{name: "too", slot: time.Second, ready: 12 * time.Hour}, 4))
 		_, err := c.DailyBars(t.Context(), "AAPL", windowOf(newest))
 		var known *providers.Error
 		if !errors.As(err, &known) || known.Kind != providers.NotReady || late.calls.Load() != before {
@@ -416,5 +430,210 @@ func TestTheEndOfARunEndsTheWait(t *testing.T) {
 			})
 		}
 		all.Wait()
+	})
+}
+
+// With nobody at work there is nothing to wait for, however slow a source is.
+func TestTheLastAskDoesNotWaitForNobody(t *testing.T) {
+	t.Parallel()
+	for _, units := range []int{1, 2, 3, 5, 7} {
+		synctest.Test(t, func(t *testing.T) {
+			c := chain.New(market.NYSE(), clock(),
+				member(&source{name: "a", slot: 12 * time.Second}, 4), member(&source{name: "b", slot: 12 * time.Second}, 4), member(&source{name: "c", slot: 72 * time.Second}, 4))
+			if _, err := c.Plan(asks(units, windowOf(older))); err != nil {
+				t.Fatal(err)
+			}
+			if answers, _ := run(t, c, asks(units, windowOf(older))); len(answers) != units {
+				t.Errorf("%d of %d answers", len(answers), units)
+			}
+		})
+	}
+}
+
+// The reasons of the source of whole sessions are told as those of the others.
+func TestReasonsOfWholeSessions(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		err     error
+		outcome string
+		calls   int64
+	}{
+		"a symbol that it lacks": {nil, "no_data", 1},
+		"not ready":              {&providers.Error{Provider: "whole", Kind: providers.NotReady, Err: errors.New("not yet")}, "not_ready", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				whole := &source{name: "whole", slot: time.Second, whole: true, all: test.err, lacks: map[market.Symbol]bool{unit(3): true}}
+				c := chain.New(market.NYSE(), clock(), member(whole, 4))
+				if _, err := c.Plan(asks(20, windowOf(newest))); err != nil {
+					t.Fatal(err)
+				}
+				answers, _ := run(t, c, asks(20, windowOf(newest)))
+				var classed interface{ Outcome() string }
+				if err := answers[unit(3)].err; !errors.As(err, &classed) || classed.Outcome() != test.outcome {
+					t.Errorf("%v", err)
+				}
+				if n := whole.calls.Load(); n != test.calls {
+					t.Errorf("%d calls", n)
+				}
+			})
+		})
+	}
+}
+
+// A call for a whole session that fails is made again, before each symbol is asked
+// for by itself.
+func TestAWholeSessionIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		whole := &source{name: "whole", slot: time.Second, whole: true, fails: 2}
+		c := chain.New(market.NYSE(), clock(), member(whole, 4), member(&source{name: "other", slot: time.Minute}, 4))
+		if _, err := c.Plan(asks(40, windowOf(newest))); err != nil {
+			t.Fatal(err)
+		}
+		if answers, _ := run(t, c, asks(40, windowOf(newest))); by(answers)["whole"] < 38 || whole.calls.Load() != 3 {
+			t.Errorf("answers by %v, %d calls", by(answers), whole.calls.Load())
+		}
+	})
+}
+
+// A source that is gone is not the measure of what the others reach.
+func TestTheDeepestSourceIsGone(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []providers.Kind{providers.Rejected, providers.Quota, providers.UnknownSymbol} {
+		synctest.Test(t, func(t *testing.T) {
+			deep := &source{name: "deep", slot: time.Second, all: &providers.Error{Provider: "deep", Kind: kind, RetryAfter: time.Hour, Err: errors.New("cannot")}}
+			near := &source{name: "near", slot: time.Minute, reach: older + 3}
+			c := chain.New(market.NYSE(), clock(), member(deep, 4), member(near, 4))
+			answers, _ := run(t, c, asks(12, windowOf(older)))
+			for symbol, a := range answers {
+				if a.err != nil || a.source != "near" || a.about.Hull() != windowOf(older+3) {
+					t.Errorf("kind %d: %s: %+v", kind, symbol, a)
+				}
+			}
+		})
+	}
+}
+
+// An answer that is paid for is used, if no other has more.
+func TestHalfAnAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		failing := &providers.Error{Provider: "deep", Kind: providers.NoData, Err: errors.New("has none")}
+		short := &source{name: "short", slot: time.Second, shows: newest - 99}
+		c := chain.New(market.NYSE(), clock(), member(short, 1), member(&source{name: "deep", slot: time.Minute, all: failing}, 1))
+		series, about, err := c.History(t.Context(), "AAPL", windowOf(older))
+		if err != nil || len(series.Bars) != 100 || about.Hull() != windowOf(newest-99) {
+			t.Errorf("%d bars about %s, %v", len(series.Bars), about.Hull(), err)
+		}
+	})
+}
+
+// A good answer without the session's bar is no answer, if another source has it.
+func TestAnAnswerWithoutTheSession(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		late, other := &source{name: "late", slot: time.Second, ends: newest - 1}, &source{name: "other", slot: time.Minute}
+		c := chain.New(market.NYSE(), clock(), member(late, 1), member(other, 1))
+		for i := range 15 {
+			series, err := c.DailyBars(t.Context(), unit(i), windowOf(newest-5))
+			if err != nil || series.Source != "other" {
+				t.Fatalf("%s, %v", series.Source, err)
+			}
+		}
+		if n := late.calls.Load(); n != 10 {
+			t.Errorf("%d calls to one that is late for everybody, want 10", n)
+		}
+		alone := chain.New(market.NYSE(), clock(), member(&source{name: "late", slot: time.Second, ends: newest - 1}, 1))
+		if series, err := alone.DailyBars(t.Context(), "AAPL", windowOf(newest-5)); err != nil || len(series.Bars) != 5 {
+			t.Errorf("%d bars, %v", len(series.Bars), err)
+		}
+	})
+}
+
+// A history is read up to the newest session that a source has ready.
+func TestAHistoryBeforeItsLastSessionIsReady(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := chain.New(market.NYSE(), clock(), member(&source{name: "late", slot: time.Second, ready: 12 * time.Hour}, 1))
+		plan, err := c.Plan(asks(3, windowOf(older)))
+		if err != nil || plan.Total() != 3 {
+			t.Errorf("plan %+v, %v", plan, err)
+		}
+		series, about, err := c.History(t.Context(), "AAPL", windowOf(older))
+		if want := (market.Range{From: older, To: newest - 1}); err != nil || about.Hull() != want || len(series.Bars) != 500 {
+			t.Errorf("%d bars about %s, %v", len(series.Bars), about.Hull(), err)
+		}
+		if eta, ok := c.Estimate(asks(3, windowOf(newest))); ok {
+			t.Errorf("a session that nobody has yet is estimated for %s", eta)
+		}
+	})
+}
+
+// A day that is spent is over at midnight.
+func TestANewDay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		spent := &source{name: "spent", slot: time.Second, most: 5, reset: time.Hour}
+		c := chain.New(market.NYSE(), clock(), member(spent, 1), member(&source{name: "slow", slot: 5 * time.Minute}, 1))
+		answers, _ := run(t, c, asks(30, windowOf(older)))
+		if got := by(answers); got["spent"] < 10 || got["spent"]+got["slow"] != 30 {
+			t.Errorf("answers by %v", got)
+		}
+	})
+}
+
+// Sources on the basis of what is stored are asked first, and a bar that would
+// come without others to be compared with is not taken from a session of all.
+func TestTheBasisOfWhatIsStored(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		split := member(&source{name: "split", slot: time.Second}, 4)
+		split.Traits.Basis = providers.SplitAdjusted
+		whole := &source{name: "whole", slot: time.Minute, whole: true, lacks: map[market.Symbol]bool{}}
+		c := chain.New(market.NYSE(), clock(), split, member(whole, 4))
+		all := asks(12, windowOf(newest))
+		for i := range all {
+			switch i % 3 {
+			case 0:
+				all[i].Basis = market.Raw
+			case 1:
+				all[i].Basis = market.SplitAdjusted
+			case 2:
+				all[i].Alone, all[i].Basis = true, market.Raw
+			}
+		}
+		plan, err := c.Plan(all)
+		if err != nil || plan.Calls["split"] != 4 || plan.Calls["whole"] != 1+4 || len(plan.Grouped) != 4 {
+			t.Errorf("plan %+v, %v", plan, err)
+		}
+		answers, _ := run(t, c, all)
+		for i := range all {
+			want := "whole"
+			if i%3 == 1 {
+				want = "split"
+			}
+			if a := answers[unit(i)]; a.err != nil || a.source != want {
+				t.Errorf("%d: %+v, want %s", i, a, want)
+			}
+		}
+		if whole.groups.Load() != 1 || whole.calls.Load() != 5 {
+			t.Errorf("%d sessions, %d calls", whole.groups.Load(), whole.calls.Load())
+		}
+	})
+}
+
+// A source that says that it is asked too often does not hold up the others.
+func TestASourceThatPauses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		often := &providers.Error{Provider: "often", Kind: providers.RateLimited, RetryAfter: 10 * time.Minute, Err: errors.New("too often")}
+		paused := &source{name: "often", slot: time.Second, all: often}
+		c := chain.New(market.NYSE(), clock(), member(paused, 4), member(&source{name: "other", slot: 10 * time.Second}, 4))
+		answers, took := run(t, c, asks(20, windowOf(older)))
+		if by(answers)["other"] != 20 || paused.calls.Load() > 4 || took > 4*time.Minute {
+			t.Errorf("answers by %v, %d calls, %s", by(answers), paused.calls.Load(), took)
+		}
 	})
 }

@@ -5,43 +5,81 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/providers"
 )
 
-// eligible returns the members that can answer for a window: all of those that
-// reach back as far as any does, hold it in one call, and have its last session
-// ready. notReady says that there are such but for the last.
-func (c *Chain) eligible(window market.Range) (can []*member, notReady bool, err error) {
-	deepest, err := c.Reach()
+// candidate is a member that can answer for a part of a window, or all of it.
+type candidate struct {
+	*member
+	part market.Range
+}
+
+// eligible returns those of members that can answer for a window: all that reach
+// back as far as any does, hold it in one call, and have its last session ready.
+// If none has that, and parts of the window will do, they are the ones with the
+// newest session. notReady says that the last session is what none has.
+func (c *Chain) eligible(window market.Range, members []*member, basis market.Basis, parts bool) (can []candidate, notReady bool, err error) {
+	if len(c.members) == 1 && !parts && len(members) == 1 {
+		return []candidate{{members[0], window}}, false, nil // it says itself why it has not
+	}
+	members = ofBasis(members, basis)
+	first, err := deepest(members)
 	if err != nil {
 		return nil, false, err
 	}
-	from := max(window.From, deepest)
-	for _, m := range c.members {
+	part := market.Range{From: max(window.From, first), To: window.To}
+	newest := market.Date(0)
+	var late []candidate
+	for _, m := range members {
 		reach, err := m.Bars.Reach()
 		if err != nil {
 			return nil, false, err
 		}
-		fits, err := c.fits(m, market.Range{From: from, To: window.To})
+		fits, err := c.fits(m, part)
 		if err != nil {
 			return nil, false, err
 		}
-		if reach > from || !fits {
-			continue
-		}
-		ready, err := c.ready(m, window.To)
+		ready, err := c.readyUntil(m, part.To)
 		if err != nil {
 			return nil, false, err
 		}
-		if ready {
-			can = append(can, m)
+		switch {
+		case reach > part.From || part.From > part.To || !fits:
+		case ready >= part.To:
+			can = append(can, candidate{m, part})
+		case ready >= newest:
+			if ready > newest {
+				newest, late = ready, nil
+			}
+			late = append(late, candidate{m, market.Range{From: part.From, To: ready}})
 		}
-		notReady = notReady || !ready
 	}
-	return can, notReady && len(can) == 0, nil
+	switch {
+	case len(can) > 0 || len(late) == 0:
+		return can, false, nil
+	case parts && newest >= part.From:
+		return late, false, nil
+	}
+	return nil, true, nil
+}
+
+// ofBasis returns those of members that are on a basis, or all if none is.
+func ofBasis(members []*member, basis market.Basis) []*member {
+	if basis == "" {
+		return members
+	}
+	var of []*member
+	for _, m := range members {
+		if m.Traits.Basis == basis {
+			of = append(of, m)
+		}
+	}
+	if len(of) == 0 {
+		return members
+	}
+	return of
 }
 
 // fits reports whether one call of a member holds a window.
@@ -54,104 +92,87 @@ func (c *Chain) fits(m *member, window market.Range) (bool, error) {
 	return len(sessions) <= m.Traits.Chunk, err
 }
 
-// ready reports whether a member has the session of a date, or the last before
-// it, if it is traded.
-func (c *Chain) ready(m *member, date market.Date) (bool, error) {
+// readyUntil returns date if a member has its session, or the last one before it
+// if there is none on that day; else the newest that it has.
+func (c *Chain) readyUntil(m *member, date market.Date) (market.Date, error) {
 	newest, err := c.cal.LastClosed(c.now(), m.Traits.Ready)
-	if err != nil {
-		return false, err
-	}
-	if date <= newest {
-		return true, nil
+	if err != nil || date <= newest {
+		return date, err
 	}
 	next, err := c.cal.Next(newest)
-	return date < next, err
+	if date < next {
+		return date, err
+	}
+	return newest, err
 }
 
 // acquire waits for the member that would be through first with one more call,
 // and takes one of its places; nil if no member is left. At the end of a run a
 // slow member is not begun with what the others are through with before it.
-func (c *Chain) acquire(ctx context.Context, window market.Range, tried map[*member]bool) (*member, error) {
-	can, notReady, err := c.eligible(window)
-	if err != nil {
-		return nil, err
-	}
-	if notReady {
-		return nil, &providers.Error{
-			Provider: c.members[0].Traits.Name, Kind: providers.NotReady,
-			Err: fmt.Errorf("no source has the bars of %s yet", window.To),
-		}
-	}
+func (c *Chain) acquire(ctx context.Context, q question, tried map[*member]bool) (*member, market.Range, error) {
+	c.mu.Lock()
+	basis := c.basis[q.symbol]
+	c.mu.Unlock()
 	for {
-		m, wait := c.choose(can, tried)
-		if m != nil || wait == nil {
-			return m, nil
+		can, notReady, err := c.eligible(q.window, c.open(tried), basis, q.parts)
+		switch {
+		case err != nil:
+			return nil, market.Range{}, err
+		case notReady:
+			return nil, market.Range{}, &providers.Error{
+				Provider: c.members[0].Traits.Name, Kind: providers.NotReady,
+				Err: fmt.Errorf("no source has the bars of %s yet", q.window.To),
+			}
+		}
+		best, wait := c.choose(can, tried)
+		if best.member != nil || wait == nil {
+			return best.member, best.part, nil
 		}
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, market.Range{}, ctx.Err()
 		}
 	}
 }
 
 // choose takes a place of the best member with one, or returns what to wait for.
-func (c *Chain) choose(can []*member, tried map[*member]bool) (best *member, wait <-chan struct{}) {
+func (c *Chain) choose(can []candidate, tried map[*member]bool) (best candidate, wait <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var open []*member
+	var open []candidate
 	for _, m := range can {
-		if !m.until.IsZero() && !c.now().Before(m.until) {
-			m.stopped, m.until = nil, time.Time{}
-		}
-		if m.stopped == nil && !tried[m] {
+		if m.stopped == nil && !tried[m.member] {
 			open = append(open, m)
 		}
 	}
-	if len(open) == 0 {
-		return nil, nil
-	}
 	for _, m := range open {
-		if m.out < m.Workers && (best == nil || m.finish() < best.finish()) {
+		if m.out < m.Workers && (best.member == nil || m.finish() < best.finish()) {
 			best = m
 		}
 	}
-	if best == nil || c.sooner(best, open) {
-		return nil, c.changed
+	if len(open) > 0 && (best.member == nil || c.sooner(best.member, open)) {
+		return candidate{}, c.changed
 	}
-	best.out++
+	if best.member != nil {
+		best.out++
+	}
 	return best, nil
 }
 
 // finish is how many seconds a member takes for its calls and one more.
 func (m *member) finish() float64 { return float64(m.out+1) / m.rate }
 
-// sooner reports whether the others are through with all that is left before m
-// is with one more call.
-func (c *Chain) sooner(m *member, open []*member) bool {
-	rate, calls := 0.0, c.left+1
+// sooner reports whether the others, some of which are at work, are through with
+// all that is left before m is with one more call.
+func (c *Chain) sooner(m *member, open []candidate) bool {
+	rate, out := 0.0, 0
 	for _, other := range open {
-		if other != m {
-			rate, calls = rate+other.rate, calls+other.out
+		if other.member != m {
+			rate, out = rate+other.rate, out+other.out
 		}
 	}
-	return c.left >= 0 && rate > 0 && m.finish() > float64(calls)/rate
-}
-
-// deeper reports whether another member, not tried yet, reaches back before a
-// date.
-func (c *Chain) deeper(date market.Date, tried map[*member]bool, m *member) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, other := range c.members {
-		if other == m || tried[other] || other.stopped != nil {
-			continue
-		}
-		if reach, err := other.Bars.Reach(); err == nil && reach < date {
-			return true
-		}
-	}
-	return false
+	return c.left >= 0 && out > 0 && m.finish() > float64(c.left+1+out)/rate
 }
 
 // failure is the answer of one member that is none.
@@ -193,7 +214,7 @@ func (c *Chain) why(failures []failure) error {
 	for _, m := range c.members {
 		if m.stopped != nil {
 			stopped++
-			errs = append(errs, m.stopped)
+			errs = append(errs, cause(m.stopped))
 		}
 	}
 	if stopped == len(c.members) {
@@ -205,13 +226,24 @@ func (c *Chain) why(failures []failure) error {
 	}
 	for _, m := range c.members {
 		if m.stopped != nil && !contains(failures, m) {
-			errs = append(errs, fmt.Errorf("not asked: %w", m.stopped))
+			errs = append(errs, fmt.Errorf("not asked: %w", cause(m.stopped)))
 		}
 	}
 	if len(errs) == 0 {
 		return &unansweredError{"premium_only", errors.New("no source reaches back that far")}
 	}
 	return &unansweredError{classOf(errs, "not_ready", "quota", "limit_note", "provider_error"), join(errs)}
+}
+
+// cause is why a source was stopped, without the symbol that met it.
+func cause(stopped error) error {
+	known, ok := errors.AsType[*providers.Error](stopped)
+	if !ok {
+		return stopped
+	}
+	e := *known
+	e.Op = ""
+	return &e
 }
 
 func contains(failures []failure, m *member) bool {

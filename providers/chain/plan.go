@@ -16,6 +16,13 @@ type Ask struct {
 	Range market.Range
 	// Sessions are the missing ones; none means all of Range.
 	Sessions market.Days
+	// Basis is that of the bars that are stored of the symbol: sources of
+	// another basis are asked only if none of this one is left. "" is any.
+	Basis market.Basis
+	// Alone says that the symbol is not to be served by sessions of all symbols,
+	// whose bars come without others to be compared with; nor is one whose
+	// bars are split-adjusted.
+	Alone bool
 }
 
 // Plan is how the calls for some asks are spread over the sources.
@@ -27,8 +34,10 @@ type Plan struct {
 	At time.Time
 	// Today is how many of them fit into today.
 	Today int
-	// Sessions are those that one call brings for all symbols.
+	// Sessions are those that one call brings for all symbols, Grouped the
+	// symbols that are served by them alone.
 	Sessions market.Days
+	Grouped  map[market.Symbol]bool
 }
 
 // Total is the number of calls.
@@ -54,22 +63,25 @@ func (c *Chain) Plan(asks []Ask) (Plan, error) {
 	for i, m := range c.members {
 		paces[i] = m.Pace()
 	}
-	plan := Plan{Calls: map[string]int{}, At: now}
+	plan := Plan{Calls: map[string]int{}, At: now, Grouped: map[market.Symbol]bool{}}
 	groups, rest, err := c.group(asks, paces)
 	if err != nil {
 		return Plan{}, err
+	}
+	for symbol := range groups.of {
+		plan.Grouped[symbol] = true
 	}
 	if n := groups.sessions.Len(); n > 0 {
 		eta := paces[groups.by].Estimate(now, n)
 		plan.Calls[c.members[groups.by].Traits.Name] = n
 		plan.At, plan.Today, plan.Sessions = eta.At, eta.Today, groups.sessions
-		paces[groups.by] = paces[groups.by].After(n)
+		paces[groups.by].Before += n
 	}
 	load, err := c.load(rest)
 	if err != nil {
 		return Plan{}, err
 	}
-	c.begin(groups, len(rest))
+	c.begin(groups, asks, len(rest))
 	c.spread(&plan, load, paces)
 	return plan, nil
 }
@@ -161,14 +173,14 @@ func (c *Chain) wanted(m *member, asks []Ask) (map[market.Symbol]market.Days, er
 				return nil, err
 			}
 		}
-		ready, err := c.ready(m, ask.Range.To)
+		ready, err := c.readyUntil(m, ask.Range.To)
 		if err != nil {
 			return nil, err
 		}
 		if _, again := wanted[ask.Symbol]; again {
 			twice[ask.Symbol] = true
 		}
-		if n := days.Len(); n > 0 && n <= maxGrouped && days.First() >= reach && ready {
+		if n := days.Len(); !ask.Alone && ask.Basis != market.SplitAdjusted && n > 0 && n <= maxGrouped && days.First() >= reach && ready == ask.Range.To {
 			wanted[ask.Symbol] = days
 		}
 	}
@@ -182,13 +194,13 @@ func (c *Chain) wanted(m *member, asks []Ask) (map[market.Symbol]market.Days, er
 func (c *Chain) load(asks []Ask) (map[uint]int, error) {
 	load := map[uint]int{}
 	for _, ask := range asks {
-		can, _, err := c.eligible(ask.Range)
+		can, _, err := c.eligible(ask.Range, c.lasting(), ask.Basis, true)
 		if err != nil {
 			return nil, err
 		}
 		var set uint
 		for i, m := range c.members {
-			if slices.Contains(can, m) {
+			if slices.ContainsFunc(can, func(one candidate) bool { return one.member == m }) {
 				set |= 1 << i
 			}
 		}
@@ -302,15 +314,13 @@ func assign(load map[uint]int, rooms []int) []int {
 	return calls
 }
 
-// Estimate tells when a number of asks for one session will be through.
-func (c *Chain) Estimate(session market.Date, asks int) ETA {
+// Estimate tells when asks will be through, symbol by symbol, as far as sources
+// that are not stopped can have them; ok is false if none of them can be had.
+func (c *Chain) Estimate(asks []Ask) (eta ETA, ok bool) {
 	now := c.now()
-	load, err := c.load([]Ask{{Range: market.Range{From: session, To: session}}})
-	if err != nil || len(load) == 0 || asks == 0 {
-		return ETA{At: now}
-	}
-	for set := range load {
-		load[set] = asks
+	load, err := c.load(asks)
+	if err != nil || len(load) == 0 {
+		return ETA{At: now}, false
 	}
 	paces := make([]Pace, len(c.members))
 	for i, m := range c.members {
@@ -318,7 +328,7 @@ func (c *Chain) Estimate(session market.Date, asks int) ETA {
 	}
 	plan := Plan{Calls: map[string]int{}, At: now}
 	c.spread(&plan, load, paces)
-	return ETA{At: plan.At, Today: plan.Today, Days: daysBetween(now, plan.At)}
+	return plan.ETA(now), true
 }
 
 // daysBetween is the number of midnights of New York between two times.

@@ -12,7 +12,6 @@
 package edgar
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +21,7 @@ import (
 	"strings"
 
 	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 // Name is the provider's name in the limiter and the ledger.
@@ -102,21 +102,22 @@ func get(ctx context.Context, hc *http.Client, address, accept string, header ht
 
 // document returns the reader of an answer that begins like a JSON object and
 // says that it is JSON.
-func document(resp *http.Response) (*source, error) {
+func document(resp *http.Response) (*wire.Body, error) {
 	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if err != nil || kind != jsonType {
 		return nil, found(providers.BadPayload, "the answer does not say that it is JSON")
 	}
-	s := &source{from: bufio.NewReader(resp.Body)}
-	first, err := s.from.Peek(1)
-	if len(first) == 0 {
-		s.note(err)
-		return nil, s.fault(errCut)
-	}
-	if first[0] != '{' {
+	body := wire.NewBody(resp.Body, wire.MaxValue)
+	first, err := body.Peek(1)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(first) == 0:
+		return nil, body.Fault(Name, wire.ErrCut)
+	case first[0] != '{':
 		return nil, found(providers.BadPayload, "the answer is no JSON object")
 	}
-	return s, nil
+	return body, nil
 }
 
 func found(kind providers.Kind, text string) *providers.Error {

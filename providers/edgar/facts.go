@@ -15,6 +15,7 @@ import (
 
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 const (
@@ -76,13 +77,13 @@ func (c *Client) facts(ctx context.Context, cik int, wanted func(taxonomy, conce
 		return nil, refused(err)
 	}
 	defer func() { _ = resp.Body.Close() }() // all of it that counts is read by then
-	s, err := document(resp)
+	body, err := document(resp)
 	if err != nil {
 		return nil, err
 	}
 	b := &book{wanted: wanted, forms: map[string]uint16{}}
-	if err := b.read(newReader(s), cik); err != nil {
-		return nil, s.fault(err)
+	if err := b.read(newReader(body), cik); err != nil {
+		return nil, body.Fault(Name, err)
 	}
 	if b.summary.Facts == 0 {
 		return nil, found(providers.NoData, "no figures among those that are wanted")
@@ -138,12 +139,12 @@ func (b *book) read(r reader, cik int) error {
 	err := r.object("the answer", func(name string) error {
 		switch name {
 		case "cik":
-			if err := once(&hasCIK, name); err != nil {
+			if err := wire.Once(&hasCIK, name); err != nil {
 				return err
 			}
 			return checkCIK(r, cik)
 		case "facts":
-			if err := once(&hasFacts, name); err != nil {
+			if err := wire.Once(&hasFacts, name); err != nil {
 				return err
 			}
 			return b.readFacts(r)
@@ -151,7 +152,7 @@ func (b *book) read(r reader, cik int) error {
 		return r.skip()
 	})
 	if err == nil {
-		err = r.end()
+		err = wire.End(r.Decoder)
 	}
 	if err == nil && (!hasCIK || !hasFacts) {
 		err = errors.New("no cik or no facts")
@@ -221,7 +222,7 @@ func (b *book) readConcept(r reader, taxonomy, concept string) error {
 		if name != "units" {
 			return r.skip()
 		}
-		if err := once(&hasUnits, name); err != nil {
+		if err := wire.Once(&hasUnits, name); err != nil {
 			return err
 		}
 		var units names
@@ -236,7 +237,7 @@ func (b *book) readConcept(r reader, taxonomy, concept string) error {
 		err = errors.New("a concept without units")
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", printable(concept), err)
+		return fmt.Errorf("%s: %w", wire.PrintableASCII(concept), err)
 	}
 	return nil
 }
@@ -454,22 +455,11 @@ func (b *book) form(value []byte) (uint16, error) {
 	if i, known := b.forms[string(name)]; known {
 		return i, nil
 	}
-	if len(name) == 0 || len(name) > maxForm || printable(string(name)) != string(name) || len(b.names) == maxForms {
+	if len(name) == 0 || len(name) > maxForm || wire.PrintableASCII(string(name)) != string(name) || len(b.names) == maxForms {
 		return 0, errors.New("it cannot be the name of a form")
 	}
 	i := uint16(len(b.names))
 	b.forms[string(name)] = i
 	b.names = append(b.names, string(name))
 	return i, nil
-}
-
-// printable replaces all but printable ASCII, for a log.
-func printable(name string) string {
-	out := []byte(name)
-	for i, c := range out {
-		if c < ' ' || c > '~' {
-			out[i] = '?'
-		}
-	}
-	return string(out)
 }

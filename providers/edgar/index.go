@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"net/http"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 const (
@@ -125,11 +127,8 @@ func (c *Client) list(ctx context.Context, path string, l *listing) error {
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }() // all of it that counts is read by then
-	s := &source{from: bufio.NewReaderSize(resp.Body, maxValue)}
-	if err := l.read(s); err != nil {
-		return s.fault(err)
-	}
-	return nil
+	body := wire.NewBody(resp.Body, 0)       // the reader of lines bounds them
+	return body.Fault(Name, l.read(bufio.NewReaderSize(body, wire.MaxValue)))
 }
 
 // listing collects the wanted rows of an index, some forty bytes each.
@@ -153,12 +152,12 @@ type listed struct {
 	form      string
 }
 
-func (l *listing) read(s *source) error {
-	if err := l.header(s); err != nil {
+func (l *listing) read(lines *bufio.Reader) error {
+	if err := l.header(lines); err != nil {
 		return err
 	}
 	for {
-		text, whole, err := readLine(s)
+		text, whole, err := readLine(lines)
 		if err != nil {
 			return err
 		}
@@ -237,30 +236,30 @@ func (l *listing) filings() iter.Seq[[]listed] {
 
 // readLine returns the next line without its end and without blanks behind it.
 // whole is false for what comes before the end of the index.
-func readLine(s *source) (line []byte, whole bool, err error) {
-	line, err = s.from.ReadSlice('\n')
-	if errors.Is(err, bufio.ErrBufferFull) {
-		return nil, false, errLongValue
-	}
-	if s.note(err); s.err != nil {
-		return nil, false, s.err
+func readLine(lines *bufio.Reader) (line []byte, whole bool, err error) {
+	line, err = lines.ReadSlice('\n')
+	switch {
+	case errors.Is(err, bufio.ErrBufferFull):
+		return nil, false, wire.ErrLongValue
+	case err != nil && err != io.EOF:
+		return nil, false, err
 	}
 	return bytes.TrimRight(line, " \t\r\n"), err == nil, nil
 }
 
 // header reads up to the line of dashes below the names of the columns. The
 // names differ a little between the daily and the quarterly indexes.
-func (l *listing) header(s *source) error {
+func (l *listing) header(lines *bufio.Reader) error {
 	named := false
 	for range maxHeader {
-		text, whole, err := readLine(s)
+		text, whole, err := readLine(lines)
 		switch {
 		case err != nil:
 			return err
 		case named && len(text) > 0 && len(bytes.Trim(text, "-")) == 0:
 			return nil
 		case !whole:
-			return errCut
+			return wire.ErrCut
 		case bytes.HasPrefix(text, []byte("CIK|Company Name|Form Type|Date Filed|")):
 			named = true
 		case bytes.HasPrefix(text, []byte("Form Type ")):

@@ -6,12 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"time"
 
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 const (
@@ -39,7 +41,7 @@ const (
 func (c *Client) Filing(ctx context.Context, row IndexRow) (market.InsiderFiling, error) {
 	f, err := c.filing(ctx, row)
 	if err != nil {
-		return market.InsiderFiling{}, providers.Wrap(Name, "filing "+printable(row.Accession), err)
+		return market.InsiderFiling{}, providers.Wrap(Name, "filing "+wire.PrintableASCII(row.Accession), err)
 	}
 	return f, nil
 }
@@ -54,10 +56,10 @@ func (c *Client) filing(ctx context.Context, row IndexRow) (market.InsiderFiling
 		return market.InsiderFiling{}, err
 	}
 	defer func() { _ = resp.Body.Close() }() // all of it that counts is read by then
-	s := &source{from: bufio.NewReaderSize(resp.Body, maxLine)}
-	f, err := readSubmission(s, row)
+	body := wire.NewBody(resp.Body, 0)       // the reader of lines bounds them
+	f, err := readSubmission(bufio.NewReaderSize(body, maxLine), row)
 	if err != nil {
-		return market.InsiderFiling{}, s.fault(err)
+		return market.InsiderFiling{}, body.Fault(Name, err)
 	}
 	return f, ours(f, row)
 }
@@ -79,8 +81,8 @@ func ours(f market.InsiderFiling, row IndexRow) error {
 // marks like those of XML on lines of their own (EDGAR Public Dissemination
 // Service Technical Specification).
 type submission struct {
-	s    *source
-	read int
+	lines *bufio.Reader
+	read  int
 	// begins says that the line that comes next is not the rest of a long one.
 	begins bool
 
@@ -90,8 +92,8 @@ type submission struct {
 	xml             []byte
 }
 
-func readSubmission(s *source, row IndexRow) (market.InsiderFiling, error) {
-	t := &submission{s: s, begins: true}
+func readSubmission(lines *bufio.Reader, row IndexRow) (market.InsiderFiling, error) {
+	t := &submission{lines: lines, begins: true}
 	if err := t.header(); err != nil {
 		return market.InsiderFiling{}, err
 	}
@@ -124,16 +126,13 @@ func readSubmission(s *source, row IndexRow) (market.InsiderFiling, error) {
 // line returns the next line without its end, or a part of a long one; mark is
 // true if marks can stand in it, end after the last one.
 func (t *submission) line() (line []byte, mark, end bool, err error) {
-	line, err = t.s.from.ReadSlice('\n')
+	line, err = t.lines.ReadSlice('\n')
 	if t.read += len(line); t.read > MaxFiling {
 		return nil, false, false, fmt.Errorf("a filing of more than %d bytes", MaxFiling)
 	}
 	long := errors.Is(err, bufio.ErrBufferFull)
-	if !long {
-		t.s.note(err)
-	}
-	if t.s.err != nil {
-		return nil, false, false, t.s.err
+	if err != nil && err != io.EOF && !long {
+		return nil, false, false, err
 	}
 	mark = t.begins && !long
 	t.begins = !long
@@ -153,7 +152,7 @@ func (t *submission) header() error {
 		case mark && string(text) == "<DOCUMENT>":
 			return t.headed()
 		case end || mark && string(text) == "</SEC-DOCUMENT>":
-			return errCut
+			return wire.ErrCut
 		case t.read > maxHead:
 			return errors.New("no text of a filing: it has no document")
 		}
@@ -232,7 +231,7 @@ func (t *submission) documents() error {
 			}
 		}
 		if end && !complete {
-			return errCut
+			return wire.ErrCut
 		}
 		if end {
 			return nil
@@ -255,7 +254,7 @@ func (t *submission) collect() error {
 			t.xml = bytes.TrimSpace(t.xml)
 			return nil
 		case end:
-			return errCut
+			return wire.ErrCut
 		case len(t.xml)+len(line) > maxOwnership:
 			return fmt.Errorf("a form of more than %d bytes", maxOwnership)
 		}

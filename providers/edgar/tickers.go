@@ -10,6 +10,7 @@ import (
 
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 // maxTickers bounds the rows of the file, which are about ten thousand.
@@ -61,13 +62,13 @@ func (c *Client) tickers(ctx context.Context, have Tickers) (Tickers, error) {
 		return Tickers{}, err
 	}
 	defer func() { _ = resp.Body.Close() }() // all of it that counts is read by then
-	s, err := document(resp)
+	body, err := document(resp)
 	if err != nil {
 		return Tickers{}, err
 	}
-	t, err := readTickers(newReader(s))
+	t, err := readTickers(newReader(body))
 	if err != nil {
-		return Tickers{}, s.fault(err)
+		return Tickers{}, body.Fault(Name, err)
 	}
 	t.ETag, t.LastModified = resp.Header.Get("ETag"), resp.Header.Get("Last-Modified")
 	return t, nil
@@ -122,7 +123,7 @@ func readTickers(r reader) (Tickers, error) {
 		return nil
 	})
 	if err == nil {
-		err = r.end()
+		err = wire.End(r.Decoder)
 	}
 	if err != nil {
 		return Tickers{}, err
@@ -144,13 +145,13 @@ func readTicker(row []byte) (symbol market.Symbol, cik int, err error) {
 	err = members(row, func(name, value []byte) error {
 		switch string(name) {
 		case "cik_str":
-			if err := once(&hasCIK, "cik_str"); err != nil {
+			if err := wire.Once(&hasCIK, "cik_str"); err != nil {
 				return err
 			}
 			cik, err = parseCIK(value)
 			return err
 		case "ticker":
-			if err := once(&hasSymbol, "ticker"); err != nil {
+			if err := wire.Once(&hasSymbol, "ticker"); err != nil {
 				return err
 			}
 			spelled, err := text(value)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 const (
@@ -150,7 +152,7 @@ func (s *xmlScanner) next() (xmlKind, error) {
 		switch {
 		case len(rest) == 0:
 			if len(s.open) > 0 || !s.rooted {
-				return 0, errCut
+				return 0, wire.ErrCut
 			}
 			return xmlEnd, nil
 		case rest[0] != '<':
@@ -159,7 +161,7 @@ func (s *xmlScanner) next() (xmlKind, error) {
 				return xmlText, err
 			}
 		case len(rest) == 1:
-			return 0, errCut
+			return 0, wire.ErrCut
 		case rest[1] == '/':
 			return xmlClose, s.endTag()
 		case rest[1] == '?':
@@ -223,7 +225,7 @@ func (s *xmlScanner) startTag() error {
 		s.at += 2
 		s.closing = true
 	case len(rest) < 2:
-		return errCut
+		return wire.ErrCut
 	default:
 		return s.wrong("a malformed tag")
 	}
@@ -242,7 +244,7 @@ func (s *xmlScanner) endTag() error {
 	s.blanks()
 	switch {
 	case s.at == len(s.doc):
-		return errCut
+		return wire.ErrCut
 	case s.doc[s.at] != '>':
 		return s.wrong("a malformed tag")
 	case len(s.open) == 0 || !bytes.Equal(s.open[len(s.open)-1], name):
@@ -259,7 +261,7 @@ func (s *xmlScanner) attributes() error {
 	for {
 		apart := s.blanks()
 		if s.at == len(s.doc) {
-			return errCut
+			return wire.ErrCut
 		}
 		if c := s.doc[s.at]; c == '>' || c == '/' || c == '?' {
 			return nil
@@ -295,7 +297,7 @@ func (s *xmlScanner) attribute() error {
 	value := s.doc[s.at+1:]
 	end := bytes.IndexByte(value, s.doc[s.at])
 	if end < 0 {
-		return errCut
+		return wire.ErrCut
 	}
 	value = value[:end]
 	if bytes.IndexByte(value, '<') >= 0 {
@@ -360,7 +362,7 @@ func (s *xmlScanner) instruction() error {
 	end := bytes.Index(s.doc[s.at:], []byte("?>"))
 	switch {
 	case end < 0:
-		return errCut
+		return wire.ErrCut
 	case bytes.EqualFold(name, []byte("xml")):
 		s.at = from
 		return s.wrong("an XML declaration that is not at the beginning")
@@ -380,7 +382,7 @@ func (s *xmlScanner) declared() (done bool, err error) {
 	case bytes.HasPrefix(rest, []byte(comment)):
 		end := bytes.Index(rest[len(comment):], []byte("--"))
 		if end < 0 || len(comment)+end+2 == len(rest) {
-			return false, errCut
+			return false, wire.ErrCut
 		}
 		if rest[len(comment)+end+2] != '>' {
 			return false, s.wrong("two hyphens in a comment")
@@ -390,13 +392,13 @@ func (s *xmlScanner) declared() (done bool, err error) {
 	case bytes.HasPrefix(rest, []byte(cdata)) && len(s.open) > 0:
 		end := bytes.Index(rest, []byte("]]>"))
 		if end < 0 {
-			return false, errCut
+			return false, wire.ErrCut
 		}
 		s.text = rest[len(cdata):end]
 		s.at += end + len("]]>")
 		return true, nil
 	case len(rest) < len(cdata):
-		return false, errCut
+		return false, wire.ErrCut
 	}
 	return false, s.wrong("a document type or a declaration, which no form has")
 }

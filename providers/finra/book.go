@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 // The fields of a row that are asked for.
@@ -99,7 +100,7 @@ func (b *book) readPage(r reader) (rows int, err error) {
 		return b.add(one)
 	})
 	if err == nil {
-		err = r.end()
+		err = wire.End(r.Decoder)
 	}
 	return rows, err
 }

@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 // Check finds the errors that stand in place of an answer, by the beginning of
@@ -77,10 +77,5 @@ func complaint(head []byte) (code int, message string) {
 // printable makes a text fit for a log: at most 200 printable ASCII letters.
 func printable(text string) string {
 	const limit = 200
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, text[:min(len(text), limit)])
+	return wire.PrintableASCII(text[:min(len(text), limit)])
 }

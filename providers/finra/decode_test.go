@@ -106,17 +106,17 @@ func TestBadRows(t *testing.T) {
 	with := func(from, to string) string { return "[" + strings.Replace(goodRow, from, to, 1) + "]" }
 	for name, tc := range map[string]struct{ body, says string }{
 		"empty":              {"", "ends in the middle"},
-		"object":             {"{}", "another shape"},
-		"null":               {"null", "another shape"},
+		"object":             {"{}", "wrong shape"},
+		"null":               {"null", "wrong shape"},
 		"page":               {"<html>" + secret, "wrong at byte 0"},
-		"lines":              {`"settlementDate","symbolCode"`, "another shape"},
+		"lines":              {`"settlementDate","symbolCode"`, "wrong shape"},
 		"mark":               {"\uFEFF[" + goodRow + "]", "wrong at byte 0"},
 		"cut":                {"[" + goodRow[:200], "ends in the middle"},
 		"cut after a row":    {"[" + goodRow, "ends in the middle"},
 		"trailing":           {"[" + goodRow + "][]", "more after the end"},
 		"trailing text":      {"[" + goodRow + "]" + secret, "more after the end"},
-		"row null":           {"[" + goodRow + ",null]", "row 2: the document has another shape"},
-		"row array":          {"[[]]", "row 1: the document has another shape"},
+		"row null":           {"[" + goodRow + ",null]", "row 2: the document has the wrong shape"},
+		"row array":          {"[[]]", "row 1: the document has the wrong shape"},
 		"empty row":          {"[{}]", "settlementDate is missing"},
 		"bad UTF-8":          {with("Example", "Exa\xff"), "no JSON document"},
 		"NUL":                {with("Example", "Exa\x00"), "no JSON document"},
@@ -273,7 +273,7 @@ func TestPublished(t *testing.T) {
 		"none":       {`{"statusCode":200,"statusDescription":"ok","requestId":"x","message":"No partitions found for specified dataset."}`, nil, ""},
 		"empty list": {`{"availablePartitions":[]}`, nil, ""},
 		"no list":    {`{"datasetGroup":"x"}`, nil, "no list"},
-		"rows":       {`[]`, nil, "another shape"},
+		"rows":       {`[]`, nil, "wrong shape"},
 		"cut":        {list[:100], nil, "ends in the middle"},
 		"trailing":   {list + "{}", nil, "more after the end"},
 		"twice":      {with("2026-08-14", "2026-08-31"), nil, "2026-08-31 twice"},
@@ -281,7 +281,7 @@ func TestPublished(t *testing.T) {
 		"no values":  {with(`{"partitions":["2026-08-14"]}`, `{"other":1}`), nil, "not one date"},
 		"no date":    {with("2026-08-14", "August"), nil, "want a calendar date"},
 		"null":       {with(`"2026-08-14"`, "null"), nil, "want a calendar date"},
-		"null list":  {with(`["2026-08-14"]`, "null"), nil, "another shape"},
+		"null list":  {with(`["2026-08-14"]`, "null"), nil, "wrong shape"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

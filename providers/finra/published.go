@@ -1,7 +1,6 @@
 package finra
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 // maxPartitions bounds the settlement dates of the list: 24 a year.
@@ -40,10 +40,10 @@ func (c *Client) published(ctx context.Context) ([]market.Date, error) {
 	if err := checkJSON(resp); err != nil {
 		return nil, err
 	}
-	s := &source{from: bufio.NewReader(resp.Body)}
-	dates, err := readPartitions(newReader(s))
+	body := wire.NewBody(resp.Body, 0) // the transport bounds all of it
+	dates, err := readPartitions(newReader(body))
 	if err != nil {
-		return nil, s.fault(err)
+		return nil, body.Fault(Name, err)
 	}
 	slices.Sort(dates)
 	return dates, nil
@@ -73,7 +73,7 @@ func readPartitions(r reader) ([]market.Date, error) {
 		return err
 	})
 	if err == nil {
-		err = r.end()
+		err = wire.End(r.Decoder)
 	}
 	if err == nil && !hasList && !hasMessage {
 		err = errors.New("no list of partitions")

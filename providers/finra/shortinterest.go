@@ -1,7 +1,6 @@
 package finra
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 const (
@@ -229,10 +229,10 @@ func (c *Client) page(ctx context.Context, b *book, codes []string, offset int) 
 	if err := checkJSON(resp); err != nil {
 		return page{}, err
 	}
-	s := &source{from: bufio.NewReader(resp.Body)}
-	rows, err := b.readPage(newReader(s))
+	body := wire.NewBody(resp.Body, 0) // the transport bounds all of it
+	rows, err := b.readPage(newReader(body))
 	if err != nil {
-		return page{}, s.fault(err)
+		return page{}, body.Fault(Name, err)
 	}
 	total, err := announced(resp.Header, rows)
 	return page{rows, total}, err

@@ -1,56 +1,27 @@
 package finra
 
 import (
-	"bufio"
 	"errors"
-	"fmt"
-	"io"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/alpha-oracle/worker/internal/market"
-	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
-
-// source is an answer's body on its way to a decoder.
-type source struct {
-	from *bufio.Reader
-	// err is the first error of the way. A connection that breaks is worth
-	// another try, a document that ends early is not.
-	err error
-}
-
-// Read implements [io.Reader].
-func (s *source) Read(p []byte) (int, error) {
-	n, err := s.from.Read(p)
-	if err != nil && err != io.EOF && s.err == nil {
-		s.err = err
-	}
-	return n, err
-}
-
-// fault returns the error for a document that was refused: that of the way if
-// there was one, since what came after it is no one's fault.
-func (s *source) fault(err error) error {
-	if s.err != nil {
-		return s.err
-	}
-	return &providers.Error{Provider: Name, Kind: providers.BadPayload, Err: err}
-}
 
 // reader reads one document as a stream. It refuses names that occur twice in
 // one object.
 type reader struct{ *jsontext.Decoder }
 
-func newReader(s *source) reader { return reader{jsontext.NewDecoder(s)} }
+func newReader(body *wire.Body) reader { return reader{jsontext.NewDecoder(body)} }
 
 // object reads an object: member is called for each name and reads the value.
 func (r reader) object(member func(name string) error) error {
 	return r.list(jsontext.KindBeginObject, jsontext.KindEndObject, func() error {
 		name, err := r.ReadToken()
 		if err != nil {
-			return malformed(err)
+			return wire.Malformed(err)
 		}
 		return member(name.String())
 	})
@@ -62,12 +33,8 @@ func (r reader) array(element func() error) error {
 }
 
 func (r reader) list(begin, end jsontext.Kind, item func() error) error {
-	token, err := r.ReadToken()
-	switch {
-	case err != nil:
-		return malformed(err)
-	case token.Kind() != begin:
-		return fmt.Errorf("the document has another shape at byte %d", r.InputOffset())
+	if err := wire.Expect(r.Decoder, begin, "the document"); err != nil {
+		return err
 	}
 	for kind := r.PeekKind(); kind != end; kind = r.PeekKind() {
 		if kind == jsontext.KindInvalid {
@@ -77,42 +44,16 @@ func (r reader) list(begin, end jsontext.Kind, item func() error) error {
 			return err
 		}
 	}
-	if _, err := r.ReadToken(); err != nil {
-		return malformed(err)
-	}
-	return nil
+	return wire.Expect(r.Decoder, end, "the document")
 }
 
 // value reads a value whole. It is valid until the next one is read.
 func (r reader) value() (jsontext.Value, error) {
 	v, err := r.ReadValue()
 	if err != nil {
-		return nil, malformed(err)
+		return nil, wire.Malformed(err)
 	}
 	return v, nil
-}
-
-// end refuses what comes after the document.
-func (r reader) end() error {
-	if _, err := r.ReadToken(); err != io.EOF {
-		return errors.New("more after the end of the document")
-	}
-	return nil
-}
-
-// malformed keeps of a syntax error the place alone: its text quotes the
-// document.
-func malformed(err error) error {
-	var syntax *jsontext.SyntacticError
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return errors.New("the answer ends in the middle")
-	case errors.Is(err, jsontext.ErrDuplicateName):
-		return errors.New("a name occurs twice in one object")
-	case errors.As(err, &syntax):
-		return fmt.Errorf("no JSON document: wrong at byte %d", syntax.ByteOffset)
-	}
-	return errors.New("no JSON document")
 }
 
 // isNull is true for null and for a name that is not there.

@@ -366,6 +366,9 @@ func (c *Client) wait(ctx context.Context) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return err // it will come before the permission does
 	}
+	if errors.Is(err, context.Canceled) {
+		return err // no further call is to begin
+	}
 	return &providers.Error{Provider: Name, Kind: providers.Unavailable, Err: fmt.Errorf("no permission for a call: %w", hide(err))}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 // windowWait suits a limit counted by the minute: an earlier try meets the same
@@ -78,18 +79,8 @@ func complaint(head []byte) (word, message string) {
 		case "status":
 			word = string(text)
 		case "error", "message":
-			message = printable(string(text))
+			message = wire.Printable(string(text))
 		}
 	}
 	return word, message
-}
-
-// printable replaces control characters, which could forge a line of a log.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, text)
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 // Name is the provider's name in the limiter, the ledger and the column
@@ -167,7 +168,7 @@ func (c *Client) load(ctx context.Context, s market.Symbol, window market.Range)
 // page makes one call for bars of one symbol. following is where the next ones
 // are, "" if there are none.
 func (c *Client) page(ctx context.Context, target, asked string) (bars []market.Bar, following string, err error) {
-	err = c.get(ctx, target, func(body *source) error {
+	err = c.get(ctx, target, func(body *wire.Body) error {
 		answer, err := decode(body, c.o.Adjusted, func(r *row) error {
 			bar, err := r.ofDay()
 			bars = append(bars, bar)
@@ -231,7 +232,7 @@ func (c *Client) session(ctx context.Context, session market.Date) (map[market.S
 	// About how many rows a session has.
 	bars := make(map[market.Symbol]market.Bar, 12_000)
 	target := fmt.Sprintf("%s/v2/aggs/grouped/locale/us/market/stocks/%s?adjusted=%t&include_otc=false", c.base, session, c.o.Adjusted)
-	err = c.get(ctx, target, func(body *source) error {
+	err = c.get(ctx, target, func(body *wire.Body) error {
 		_, err := decode(body, c.o.Adjusted, func(r *row) error { return r.into(bars, session) })
 		return err
 	})
@@ -282,7 +283,7 @@ func (c *Client) nothing(from market.Date) error {
 }
 
 // get makes one call and hands the answer to read.
-func (c *Client) get(ctx context.Context, target string, read func(*source) error) error {
+func (c *Client) get(ctx context.Context, target string, read func(*wire.Body) error) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		// The error quotes the URL, and a wrong one can hold a password.
@@ -294,11 +295,8 @@ func (c *Client) get(ctx context.Context, target string, read func(*source) erro
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }() // all of it that counts is read by then
-	body := &source{from: resp.Body}
-	if err := read(body); err != nil {
-		return body.fault(err)
-	}
-	return nil
+	body := wire.NewBody(resp.Body, wire.MaxValue)
+	return body.Fault(Name, read(body))
 }
 
 func found(kind providers.Kind, text string) *providers.Error {

@@ -3,7 +3,6 @@ package massive
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strconv"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 // The texts of the errors here quote nothing of the answer: nothing redacts
@@ -28,30 +28,30 @@ type answer struct {
 // decode reads an answer as a stream and hands on each row, which is valid until
 // the next one. The answer is refused unless it is whole: a status that stands
 // for data, as many rows as it counts, and prices on the base that was asked for.
-func decode(s *source, adjusted bool, take func(*row) error) (answer, error) {
-	if err := s.skipMark(); err != nil {
+func decode(s *wire.Body, adjusted bool, take func(*row) error) (answer, error) {
+	if err := s.SkipMark(); err != nil {
 		return answer{}, err
 	}
 	dec := jsontext.NewDecoder(s)
 	a := answer{count: -1}
-	if err := expect(dec, jsontext.KindBeginObject); err != nil {
+	if err := wire.Expect(dec, jsontext.KindBeginObject, "the document"); err != nil {
 		return a, err
 	}
 	for dec.PeekKind() == jsontext.KindString {
 		name, err := dec.ReadToken()
 		if err != nil {
-			return a, malformed(err)
+			return a, wire.Malformed(err)
 		}
 		if err := a.member(dec, s, name.String(), take); err != nil {
 			return a, err
 		}
-		s.complete()
+		s.Complete()
 	}
-	if err := expect(dec, jsontext.KindEndObject); err != nil {
+	if err := wire.Expect(dec, jsontext.KindEndObject, "the document"); err != nil {
 		return a, err
 	}
-	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return a, errors.New("more after the end of the document")
+	if err := wire.End(dec); err != nil {
+		return a, err
 	}
 	return a, a.check(adjusted)
 }
@@ -69,7 +69,7 @@ func (a *answer) check(adjusted bool) error {
 }
 
 // member reads the value that stands behind name. What is not known is skipped.
-func (a *answer) member(dec *jsontext.Decoder, s *source, name string, take func(*row) error) error {
+func (a *answer) member(dec *jsontext.Decoder, s *wire.Body, name string, take func(*row) error) error {
 	var to any
 	switch name {
 	case "results":
@@ -86,37 +86,37 @@ func (a *answer) member(dec *jsontext.Decoder, s *source, name string, take func
 		to = &a.count
 	default:
 		if err := dec.SkipValue(); err != nil {
-			return malformed(err)
+			return wire.Malformed(err)
 		}
 		return nil
 	}
 	if err := json.UnmarshalDecode(dec, to); err != nil {
-		return malformed(err)
+		return wire.Malformed(err)
 	}
 	return nil
 }
 
 // results reads the rows. A day without any has none, or null.
-func (a *answer) results(dec *jsontext.Decoder, s *source, take func(*row) error) error {
+func (a *answer) results(dec *jsontext.Decoder, s *wire.Body, take func(*row) error) error {
 	if dec.PeekKind() == jsontext.KindNull {
-		return dec.SkipValue()
+		return wire.Expect(dec, jsontext.KindNull, "results")
 	}
-	if err := expect(dec, jsontext.KindBeginArray); err != nil {
+	if err := wire.Expect(dec, jsontext.KindBeginArray, "results"); err != nil {
 		return err
 	}
 	var r row
 	for dec.PeekKind() == jsontext.KindBeginObject {
 		r.clear()
 		if err := json.UnmarshalDecode(dec, &r); err != nil {
-			return malformed(err)
+			return wire.Malformed(err)
 		}
 		a.rows++
 		if err := take(&r); err != nil {
 			return fmt.Errorf("row %d: %w", a.rows, err)
 		}
-		s.complete()
+		s.Complete()
 	}
-	return expect(dec, jsontext.KindEndArray)
+	return wire.Expect(dec, jsontext.KindEndArray, "results")
 }
 
 // row is a bar as the provider writes it.
@@ -234,31 +234,4 @@ func volume(v jsontext.Value) (int64, error) {
 		return 0, errVolume
 	}
 	return int64(math.Round(f)), nil
-}
-
-func expect(dec *jsontext.Decoder, want jsontext.Kind) error {
-	token, err := dec.ReadToken()
-	switch {
-	case err != nil:
-		return malformed(err)
-	case token.Kind() != want:
-		return fmt.Errorf("the document has another shape at byte %d", dec.InputOffset())
-	}
-	return nil
-}
-
-// malformed keeps of an error of the decoder the place alone.
-func malformed(err error) error {
-	var syntax *jsontext.SyntacticError
-	switch {
-	case errors.Is(err, errLongValue):
-		return errLongValue
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return errors.New("the answer ends in the middle")
-	case errors.Is(err, jsontext.ErrDuplicateName):
-		return errors.New("a name occurs twice in one object")
-	case errors.As(err, &syntax):
-		return fmt.Errorf("no JSON document: wrong at byte %d", syntax.ByteOffset)
-	}
-	return errors.New("a value is of another type than the provider's")
 }

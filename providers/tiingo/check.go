@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/alpha-oracle/worker/providers"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 // windowWait suits the shortest window that the free plan counts, an hour: an
@@ -67,7 +68,7 @@ func complaint(text []byte) string {
 		return ""
 	}
 	if text[0] != '{' {
-		return printable(strings.Trim(string(text), "\""))
+		return wire.Printable(strings.Trim(string(text), "\""))
 	}
 	dec := jsontext.NewDecoder(bytes.NewReader(text))
 	_, err := dec.ReadToken()
@@ -82,19 +83,9 @@ func complaint(text []byte) string {
 		if value, err = dec.ReadValue(); err == nil && detail && value.Kind() == jsontext.KindString {
 			said, err := jsontext.AppendUnquote(nil, value)
 			if err == nil {
-				return printable(string(said))
+				return wire.Printable(string(said))
 			}
 		}
 	}
 	return ""
-}
-
-// printable replaces control characters, which could forge a line of a log.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, text)
 }

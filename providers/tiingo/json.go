@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/providers/wire"
 )
 
 // The texts of the errors here quote nothing of the answer: nothing redacts
@@ -39,14 +39,14 @@ func (r *row) clear() {
 // decode appends to bars those of an answer, in the order in which they come.
 func decode(answer []byte, bars []market.Bar) ([]market.Bar, error) {
 	dec := jsontext.NewDecoder(bytes.NewReader(bytes.TrimPrefix(answer, []byte("\uFEFF"))))
-	if err := expect(dec, jsontext.KindBeginArray); err != nil {
+	if err := wire.Expect(dec, jsontext.KindBeginArray, "the document"); err != nil {
 		return nil, err
 	}
 	var r row
 	for dec.PeekKind() == jsontext.KindBeginObject {
 		r.clear()
 		if err := json.UnmarshalDecode(dec, &r); err != nil {
-			return nil, malformed(err)
+			return nil, wire.Malformed(err)
 		}
 		bar, err := r.bar()
 		if err != nil {
@@ -54,11 +54,11 @@ func decode(answer []byte, bars []market.Bar) ([]market.Bar, error) {
 		}
 		bars = append(bars, bar)
 	}
-	if err := expect(dec, jsontext.KindEndArray); err != nil {
+	if err := wire.Expect(dec, jsontext.KindEndArray, "the document"); err != nil {
 		return nil, err
 	}
-	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("more after the end of the document")
+	if err := wire.End(dec); err != nil {
+		return nil, err
 	}
 	return bars, nil
 }
@@ -111,29 +111,4 @@ func quotient(v jsontext.Value) (float64, error) {
 		return 0, errors.New("is no number")
 	}
 	return strconv.ParseFloat(string(v), 64)
-}
-
-func expect(dec *jsontext.Decoder, want jsontext.Kind) error {
-	token, err := dec.ReadToken()
-	switch {
-	case err != nil:
-		return malformed(err)
-	case token.Kind() != want:
-		return fmt.Errorf("the document has another shape at byte %d", dec.InputOffset())
-	}
-	return nil
-}
-
-// malformed keeps of an error of the decoder the place alone.
-func malformed(err error) error {
-	var syntax *jsontext.SyntacticError
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return errors.New("the answer ends in the middle")
-	case errors.Is(err, jsontext.ErrDuplicateName):
-		return errors.New("a name occurs twice in one object")
-	case errors.As(err, &syntax):
-		return fmt.Errorf("no JSON document: wrong at byte %d", syntax.ByteOffset)
-	}
-	return errors.New("a value is of another type than the provider's")
 }
