@@ -39,6 +39,7 @@ func mayImport() map[string][]string {
 		"internal/idempotency":        {"internal/market", "internal/rediskey"},
 		"internal/limiter":            {"internal/rediskey"},
 		"internal/universe":           {"internal/market"},
+		"internal/schedule":           {"internal/market"},
 		"internal/store":              {"internal/market"},
 		"internal/store/":             {"internal/market", "internal/store"},
 		"internal/embedded":           {"internal/market", "internal/rediskey", "internal/store", "internal/store/sqlite", "internal/secret"},
