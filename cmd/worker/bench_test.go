@@ -250,7 +250,16 @@ func TestFigureSecondRun(t *testing.T) {
 	w.daily("--date", session, "--symbols", list(symbols))
 	calls := len(w.sim.Calls())
 	s, ctx := w.open(), t.Context()
-	a := &app{now: time.Now, redact: func(s string) string { return s }}
+	cfg, err := loadConfig("", environOf(w.env))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &app{cfg: cfg, log: newTestLog(), now: time.Now, redact: func(s string) string { return s }}
+	sources, err := a.bars(ctx, s, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sources.close()
 	run, err := s.db.Begin(ctx, dailybars.Name, session, newOwner())
 	if err != nil {
 		t.Fatal(err)
@@ -259,7 +268,7 @@ func TestFigureSecondRun(t *testing.T) {
 	hook := &trips{}
 	s.rdb.AddHook(hook)
 	took := bench.Median(bench.Pick(9, 3), func() time.Duration {
-		job := a.dailyBars(s, request{session: sessionDate(), through: sessionDate()}, nil, run)
+		job := a.dailyBars(s, request{session: sessionDate(), through: sessionDate()}, sources, run)
 		hook.names = nil
 		started := time.Now()
 		job.Done = idempotency.New(s.rdb, s.db).DailyBars(sessionDate())
