@@ -70,10 +70,12 @@ mutate-limiter: deps ## break the rate limiter in many ways and see that a test 
 chaos: deps ## kill the worker and its servers many times and look for lost or doubled rows
 	go test -tags chaos -count=1 -timeout 60m -v -run Chaos ./cmd/worker
 	LIMITER_LONG=1 go test -tags chaos -count=1 -timeout 30m -v -run ChaosLimiter ./internal/limiter
+	go test -tags chaos -count=1 -timeout 30m -v -run ChaosLease ./internal/store/postgres
 
 chaos-short: deps
 	CHAOS_KILLS=5 go test -tags chaos -count=1 -timeout 10m -run Chaos ./cmd/worker
 	go test -tags chaos -count=1 -timeout 10m -run ChaosLimiter ./internal/limiter
+	CHAOS_KILLS=5 go test -tags chaos -count=1 -timeout 10m -run ChaosLease ./internal/store/postgres
 
 cover: deps ## measure the coverage, of all packages by all tests
 	go test -coverpkg=./... -coverprofile=coverage.out ./...

@@ -43,10 +43,14 @@ func (e *RefusedError) Unwrap() error { return e.Err }
 // Outcome is the class of the symbol whose rows they are.
 func (e *RefusedError) Outcome() string { return "bad_payload" }
 
-// HeldError is returned by Begin while another live process owns the period.
+// HeldError is returned by Begin while another process owns the period.
 type HeldError struct {
 	Job, Period, Owner string
 	Since              time.Time
+	// Retry is how long the owner's lease still lasts, by the database's clock:
+	// after that Begin takes the period over, unless the owner has renewed it.
+	// It is 0 if that is not known.
+	Retry time.Duration
 }
 
 // Error names the owner and since when it runs.
@@ -67,8 +71,21 @@ type DB interface {
 
 	// Begin claims (job, period) for owner. The claim ends with End, with
 	// the process or with its connection, and at most one is alive at a
-	// time: while it is, Begin returns a *HeldError.
+	// time: while it is, Begin returns a *HeldError. An owner that hangs or
+	// is cut off keeps its claim until its [Lease] is over, which it renews
+	// by itself; the next Begin then takes the period over, and the old run
+	// can store nothing more.
 	Begin(ctx context.Context, job, period, owner string) (Run, error)
+
+	// Periods returns the rows of the journal, at most limit of them, of all
+	// jobs if job is "": the newest tick first, and those without one last.
+	Periods(ctx context.Context, job string, limit int) ([]PeriodInfo, error)
+	// NotePeriod writes down what has become of a period. noted is false, and
+	// nothing is written, if the journal has a final state of it already;
+	// only Complete replaces a final state, Missed or GaveUp. A zero Tick and
+	// a zero RunID leave the stored ones. See [CheckPeriod]. After a lost
+	// reply the same note by another process counts as noted by this one.
+	NotePeriod(ctx context.Context, p PeriodInfo) (noted bool, err error)
 
 	// DoneUnits returns the units of (job, period) that are done.
 	DoneUnits(ctx context.Context, job, period string) ([]market.Symbol, error)
@@ -187,6 +204,13 @@ type DB interface {
 // returns ErrFenced. It is safe for concurrent use.
 type Run interface {
 	ID() int64
+	// Lost is closed when the claim is known to be lost: another run has taken
+	// over, the run was ended by another hand, or its lease could not be
+	// renewed in time, so that it may be taken over at any moment. The run is
+	// then to stop; what it still may write is decided by its row in the
+	// database, as ever. One whose connection breaks and that has its claim
+	// back in time has lost nothing. End and Release do not close it.
+	Lost() <-chan struct{}
 	// SaveBars compares the series with what is stored and writes the
 	// difference, the corrections, the ledger item (job, period, symbol),
 	// the watermark and an attempt in one transaction: after an error none
@@ -293,6 +317,11 @@ type Run interface {
 	SaveLastRun(ctx context.Context, until time.Time, symbols []market.Symbol) error
 	// SaveCovered does the same to the watermarks of symbols alone.
 	SaveCovered(ctx context.Context, through time.Time, symbols []market.Symbol) error
+
+	// NotePeriod is that of [DB] for the owner: ErrFenced, and nothing noted,
+	// once it is the owner no longer. An empty Job and Period are the run's;
+	// RunID is its ID.
+	NotePeriod(ctx context.Context, p PeriodInfo) (noted bool, err error)
 
 	// End closes the run with its status and report (a JSON document) and
 	// gives the period free.

@@ -36,7 +36,7 @@ func (r *run) saveUnit(ctx context.Context, kind, unit, outcome, message string,
 // whether it is. The row of the run is locked against being taken over. Those
 // that are further are left out, as a conflict would lock them.
 const lastRunSQL = `
-	WITH owner AS (SELECT job FROM ingest_runs WHERE id = $1 AND status = 'running' FOR SHARE),
+	WITH owner AS (SELECT job FROM ingest_runs WHERE id = $1 AND status = 'running' FOR KEY SHARE),
 	moved AS (
 		INSERT INTO ingest_watermarks AS w (job, unit, through, tried)
 		SELECT owner.job, u.unit, $3::date, $4::text FROM owner, unnest($2::text[]) AS u (unit)

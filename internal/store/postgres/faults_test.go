@@ -114,10 +114,10 @@ func (p *proxy) requests(l *link) {
 }
 
 // commits finds the COMMIT of a call, which is sent by itself, that of a save,
-// which comes behind the outcome of its ledger item, and that of a pooler's
-// protocol.
+// which comes behind the outcome of its ledger item, that of a pooler's
+// protocol, and the note that a period is complete.
 func commits(message []byte) bool {
-	return bytes.Contains(message, []byte("commit\x00")) || bytes.Contains(message, []byte("\x00\x00\x00\x06stored")) ||
+	return bytes.Contains(message, []byte("commit\x00")) || bytes.Contains(message, []byte("\x00\x00\x00\x08complete")) || bytes.Contains(message, []byte("\x00\x00\x00\x06stored")) ||
 		message[0] == 'Q' && bytes.HasSuffix(message, []byte("COMMIT\x00"))
 }
 

@@ -34,6 +34,8 @@ type Options struct {
 	// MaxConns is the size of the connection pool, 0 is 8. A claimed run
 	// takes one connection more. pool_max_conns in the URL wins.
 	MaxConns int32
+	// Lease is that of the runs that are begun.
+	Lease store.Lease
 }
 
 func (o Options) withDefaults() Options {
@@ -54,6 +56,7 @@ func (o Options) withDefaults() Options {
 type DB struct {
 	pool     *pgxpool.Pool
 	patience time.Duration
+	lease    store.Lease
 
 	mu     sync.Mutex
 	claims map[*claim]struct{}
@@ -67,6 +70,10 @@ var _ store.DB = (*DB)(nil)
 // holds the password.
 func Open(ctx context.Context, url string, o Options) (*DB, error) {
 	o = o.withDefaults()
+	lease, err := o.Lease.WithDefaults()
+	if err != nil {
+		return nil, err
+	}
 	c, err := config(url, o)
 	if err != nil {
 		return nil, err
@@ -75,7 +82,7 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database pool: %w", err)
 	}
-	db := &DB{pool: pool, patience: o.Patience, claims: map[*claim]struct{}{}}
+	db := &DB{pool: pool, patience: o.Patience, lease: lease, claims: map[*claim]struct{}{}}
 	ctx, cancel := context.WithTimeout(ctx, c.ConnConfig.ConnectTimeout+500*time.Millisecond)
 	defer cancel()
 	if err := db.Ping(ctx); err != nil {

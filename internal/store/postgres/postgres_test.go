@@ -33,6 +33,9 @@ func TestStore(t *testing.T) {
 		url := testenv.Postgres(t)
 		return storetest.Database{
 			Open: func(t testing.TB) store.DB { return open(t, url, postgres.Options{MaxConns: 4}) },
+			Lease: func(t testing.TB, lease store.Lease) store.DB {
+				return open(t, url, postgres.Options{MaxConns: 4, Lease: lease})
+			},
 			Break: func(t testing.TB) {
 				query(t, url, `
 					CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'broken'; END $$;

@@ -75,7 +75,10 @@ func heals(err error) bool {
 		errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, context.DeadlineExceeded)
 }
 
-const uniqueViolation = "23505"
+const (
+	uniqueViolation       = "23505"
+	insufficientPrivilege = "42501"
+)
 
 // isTaken reports whether a row was refused because its key is there already.
 func isTaken(err error) bool {

@@ -47,6 +47,9 @@ func (db *DB) Begin(ctx context.Context, job, period, owner string) (store.Run, 
 // ID implements [store.Run].
 func (r *run) ID() int64 { return r.claim.run }
 
+// Lost implements [store.Run].
+func (r *run) Lost() <-chan struct{} { return r.tenure.Lost() }
+
 // SaveBars implements [store.Run].
 func (r *run) SaveBars(ctx context.Context, series market.Series, session market.Date) (market.Changes, error) {
 	bars := &barRows{series: series, answered: store.Extent(series)}
@@ -253,6 +256,7 @@ func (s *saving) queueGuard(batch *pgx.Batch) {
 	batch.Queue(guardSQL, s.ID(), s.token, string(s.unit), date(s.through), s.kind).QueryRow(func(row pgx.Row) error {
 		err := row.Scan(&s.token, &s.done)
 		if errors.Is(err, pgx.ErrNoRows) {
+			s.tenure.Lose()
 			return store.ErrFenced
 		}
 		return err
@@ -261,13 +265,16 @@ func (s *saving) queueGuard(batch *pgx.Batch) {
 
 // guardSQL locks the run against being taken over until the transaction ends,
 // draws the token, and tells whether the unit is done through that day already.
+//
+// FOR KEY SHARE lets the lease be renewed beside it, however many saves there
+// are. Whoever changes the status has to lock the row FOR UPDATE first.
 const guardSQL = `
 	SELECT CASE WHEN $2::bigint > 0 THEN $2 ELSE nextval(pg_get_serial_sequence('ingest_attempts', 'id')) END,
 	       EXISTS (SELECT FROM ingest_items i WHERE i.job = r.job AND i.period = coalesce(nullif($5, ''), r.period) AND i.unit = $3)
 	       AND ($5 <> '' OR EXISTS (SELECT FROM ingest_watermarks w
 	                                WHERE w.job = r.job AND w.unit = $3 AND w.tried >= r.period
 	                                  AND ($4::date IS NULL OR w.through >= $4)))
-	FROM ingest_runs r WHERE r.id = $1 AND r.status = 'running' FOR SHARE OF r`
+	FROM ingest_runs r WHERE r.id = $1 AND r.status = 'running' FOR KEY SHARE OF r`
 
 // date returns nil, for NULL, if d is zero.
 func date(d market.Date) *time.Time {
@@ -365,13 +372,15 @@ func (s *saving) commit(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, c
 // be written; the next claim then marks the run as interrupted.
 func (r *run) End(ctx context.Context, status string, report []byte) error {
 	defer r.release()
+	r.tenure.Stop()
 	tries := 0
 	err := r.db.retry(ctx, bounded(func(ctx context.Context) error {
 		tries++
 		// A try whose reply was lost may have closed the run.
 		tag, err := r.db.pool.Exec(ctx, `
-			UPDATE ingest_runs SET status = $2, finished_at = now(), report = $3
-			WHERE id = $1 AND (status = 'running' OR ($4 AND status = $2 AND report IS NOT DISTINCT FROM $3::jsonb))`,
+			WITH own AS (SELECT id FROM ingest_runs WHERE id = $1 FOR UPDATE)
+			UPDATE ingest_runs r SET status = $2, finished_at = now(), report = $3
+			FROM own WHERE r.id = own.id AND (status = 'running' OR ($4 AND status = $2 AND report IS NOT DISTINCT FROM $3::jsonb))`,
 			r.ID(), status, document(report), tries > 1)
 		if err == nil && tag.RowsAffected() == 0 {
 			return store.ErrFenced

@@ -16,6 +16,7 @@ const barsSQL = `
 // queryer is a transaction or the readers.
 type queryer interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
 // barsIn reads the daily bars of symbol in window.

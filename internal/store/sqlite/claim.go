@@ -3,6 +3,8 @@ package sqlite
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +12,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/alpha-oracle/worker/internal/store"
 )
 
 const (
@@ -35,57 +39,63 @@ func (db *DB) exclusively(ctx context.Context, name string, fn func(context.Cont
 	return fn(ctx)
 }
 
-// tryClaim takes the lock file of a claim, or returns nil while another claim
-// holds it. A process that dies holds none. Where the file system can do so
-// the file is removed together with the claim, so a lock counts only if its
-// file is still the one at that path.
-func tryClaim(file string) (*flock.Flock, error) {
-	for {
-		lock := flock.New(file)
-		locked, err := lock.TryLock()
-		if err != nil || !locked {
-			return nil, err
-		}
-		if current(lock, file) {
-			return lock, nil
-		}
-		if err := lock.Unlock(); err != nil {
-			return nil, err
-		}
+// free returns a *[store.HeldError] while another run owns the period: its
+// process lives, which its lock file tells, and its lease is not over.
+func (r *run) free(ctx context.Context, from queryer) error {
+	held := &store.HeldError{Job: r.job, Period: r.period}
+	var id int64
+	var since, until sql.NullString
+	err := from.QueryRowContext(ctx, `
+		SELECT id, owner, started_at, leased_until FROM ingest_runs WHERE job = ? AND period = ? AND status = 'running'`,
+		r.job, r.period).Scan(&id, &held.Owner, &since, &until)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
 	}
-}
-
-// waitClaim is tryClaim with patience for an owner that is just dying.
-func waitClaim(ctx context.Context, file string) (*flock.Flock, error) {
-	ticker := time.NewTicker(lockPause)
-	defer ticker.Stop()
-	for waited := time.Duration(0); ; waited += lockPause {
-		lock, err := tryClaim(file)
-		if err != nil || lock != nil || waited >= claimPatience {
-			return lock, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-ticker.C:
-		}
-	}
-}
-
-func current(lock *flock.Flock, file string) bool {
-	held, err := lock.Stat()
 	if err != nil {
-		return false
+		return err
 	}
-	there, err := os.Stat(file)
-	return err == nil && os.SameFile(held, there)
+	if held.Since, err = parseStamp(since); err != nil {
+		return err
+	}
+	if until.Valid {
+		leased, err := parseStamp(until)
+		if held.Retry = leased.Sub(r.db.now()); err != nil || held.Retry <= 0 {
+			return err
+		}
+	}
+	lock, err := r.claim(id)
+	if err != nil {
+		return err
+	}
+	if lock == nil {
+		return held
+	}
+	return unclaim(lock)
 }
 
-// unclaim removes the file before it is unlocked: from then on nobody can lock
-// the old one and take it for the claim.
+// claim takes the lock file of a run of the period, or returns nil while the
+// process of that run holds it. A process that dies holds none. Each run has a
+// file of its own, so that an owner who wakes up after the end of its lease
+// holds nothing that is in anybody's way.
+func (r *run) claim(id int64) (*flock.Flock, error) {
+	file, err := r.db.lockFile(fmt.Sprintf("%s %s %d", r.job, r.period, id))
+	if err != nil {
+		return nil, err
+	}
+	lock := flock.New(file)
+	locked, err := lock.TryLock()
+	if err != nil || !locked {
+		return nil, err
+	}
+	return lock, nil
+}
+
+// unclaim removes the file too: nobody will ask for that run again, or, if
+// somebody does just now, it is right to find it unlocked.
 func unclaim(lock *flock.Flock) error {
-	_ = os.Remove(lock.Path()) // refused on Windows while it is open, where it may stay
-	return lock.Unlock()
+	err := lock.Unlock()
+	_ = os.Remove(lock.Path()) // refused on Windows while somebody looks at it, where it may stay
+	return err
 }
 
 // lockFile returns the path of the lock of that name. The readable part is for

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/gofrs/flock"
 
@@ -14,27 +15,34 @@ import (
 	"github.com/alpha-oracle/worker/internal/store"
 )
 
-// run implements [store.Run]. The lock file decides who may begin; what an
-// owner may write is decided by the status of its run.
+// run implements [store.Run]. The lock file and the lease decide who may begin;
+// what an owner may write is decided by the status of its run.
 type run struct {
 	db          *DB
 	id          int64
 	job, period string
 	lock        *flock.Flock
+	tenure      *store.Tenure
 	release     func() error
 }
 
 // Begin implements [store.DB].
 func (db *DB) Begin(ctx context.Context, job, period, owner string) (store.Run, error) {
-	r := &run{db: db, job: job, period: period}
+	r := &run{db: db, job: job, period: period, tenure: store.NewTenure(db.lease.Length)}
 	err := r.begin(ctx, owner)
+	if err != nil {
+		r.tenure.Stop()
+	}
 	if held := (*store.HeldError)(nil); errors.As(err, &held) {
 		return nil, held
 	}
 	if err != nil {
 		return nil, fmt.Errorf("begin %s %s: %w", job, period, err)
 	}
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	r.release = sync.OnceValue(func() error {
+		r.tenure.Stop()
+		stop()
 		db.mu.Lock()
 		delete(db.runs, r)
 		db.mu.Unlock()
@@ -43,44 +51,42 @@ func (db *DB) Begin(ctx context.Context, job, period, owner string) (store.Run, 
 	db.mu.Lock()
 	db.runs[r] = struct{}{}
 	db.mu.Unlock()
+	go r.keep(ctx)
 	return r, nil
 }
 
+// begin has patience with an owner that is just dying.
 func (r *run) begin(ctx context.Context, owner string) error {
-	file, err := r.db.lockFile(fmt.Sprintf("%s %s", r.job, r.period))
-	if err != nil {
-		return err
+	ticker := time.NewTicker(lockPause)
+	defer ticker.Stop()
+	for waited := time.Duration(0); ; waited += lockPause {
+		err := r.free(ctx, r.db.reader)
+		if err == nil {
+			err = r.take(ctx, owner)
+		}
+		if !errors.As(err, new(*store.HeldError)) || waited >= claimPatience {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
 	}
-	if r.lock, err = waitClaim(ctx, file); err != nil {
-		return err
-	}
-	if r.lock == nil {
-		return r.held(ctx)
-	}
-	if err := r.db.tx(ctx, func(tx *sql.Tx) error { return r.open(ctx, tx, owner) }); err != nil {
-		return errors.Join(err, unclaim(r.lock))
-	}
-	return nil
 }
 
-// held describes the owner. Between its lock and its run's first row it has
-// no name yet.
-func (r *run) held(ctx context.Context) error {
-	held := &store.HeldError{Job: r.job, Period: r.period, Owner: "another process", Since: r.db.now()}
-	var since sql.NullString
-	err := r.db.reader.QueryRowContext(ctx, `
-		SELECT owner, started_at FROM ingest_runs WHERE job = ? AND period = ? AND status = 'running'`,
-		r.job, r.period).Scan(&held.Owner, &since)
-	if errors.Is(err, sql.ErrNoRows) {
-		return held
+// take opens the run if the period is still free, while nobody else can.
+func (r *run) take(ctx context.Context, owner string) error {
+	err := r.db.tx(ctx, func(tx *sql.Tx) error {
+		if err := r.free(ctx, tx); err != nil {
+			return err
+		}
+		return r.open(ctx, tx, owner)
+	})
+	if err != nil && r.lock != nil {
+		return errors.Join(err, unclaim(r.lock))
 	}
-	if err != nil {
-		return err
-	}
-	if held.Since, err = parseStamp(since); err != nil {
-		return err
-	}
-	return held
+	return err
 }
 
 // open ends the runs whose owners are gone and inserts the new one.
@@ -92,13 +98,54 @@ func (r *run) open(ctx context.Context, tx *sql.Tx, owner string) error {
 	if err != nil {
 		return err
 	}
-	return tx.QueryRowContext(ctx, `
-		INSERT INTO ingest_runs (job, period, owner, status, started_at) VALUES (?, ?, ?, 'running', ?)
-		RETURNING id`, r.job, r.period, owner, now).Scan(&r.id)
+	err = r.tenure.Renew(func() error {
+		return tx.QueryRowContext(ctx, `
+			INSERT INTO ingest_runs (job, period, owner, status, started_at, leased_until) VALUES (?, ?, ?, 'running', ?, ?)
+			RETURNING id`, r.job, r.period, owner, now, r.leasedUntil()).Scan(&r.id)
+	})
+	if err != nil {
+		return err
+	}
+	if r.lock, err = r.claim(r.id); err == nil && r.lock == nil {
+		err = fmt.Errorf("the lock file of run %d is taken: was the database file replaced while a worker ran?", r.id)
+	}
+	return err
+}
+
+func (r *run) leasedUntil() string { return stampOf(r.db.now().Add(r.db.lease.Length)) }
+
+// keep renews the lease until ctx ends or another run has taken over.
+func (r *run) keep(ctx context.Context) {
+	ticker := time.NewTicker(r.db.lease.Renew)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		// What else can fail is tried again, until the tenure is over.
+		if errors.Is(r.tenure.Renew(func() error { return r.renew(ctx) }), store.ErrFenced) {
+			return
+		}
+	}
+}
+
+func (r *run) renew(ctx context.Context) error {
+	return r.db.tx(ctx, func(tx *sql.Tx) error {
+		if err := r.guard(ctx, tx); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `UPDATE ingest_runs SET leased_until = ? WHERE id = ?`, r.leasedUntil(), r.id)
+		return err
+	})
 }
 
 // ID implements [store.Run].
 func (r *run) ID() int64 { return r.id }
+
+// Lost implements [store.Run].
+func (r *run) Lost() <-chan struct{} { return r.tenure.Lost() }
 
 // SaveBars implements [store.Run].
 func (r *run) SaveBars(ctx context.Context, series market.Series, session market.Date) (market.Changes, error) {
@@ -228,6 +275,7 @@ func (r *run) guard(ctx context.Context, tx *sql.Tx) error {
 	var running bool
 	err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM ingest_runs WHERE id = ? AND status = 'running')`, r.id).Scan(&running)
 	if err == nil && !running {
+		r.tenure.Lose()
 		return store.ErrFenced
 	}
 	return err
@@ -312,6 +360,7 @@ func (r *run) saveAttempt(ctx context.Context, kind string, unit market.Symbol, 
 // End implements [store.Run]. The period is given free even if the row cannot
 // be written; the next claim then marks the run as interrupted.
 func (r *run) End(ctx context.Context, status string, report []byte) error {
+	r.tenure.Stop()
 	err := r.db.tx(ctx, func(tx *sql.Tx) error {
 		if err := r.guard(ctx, tx); err != nil {
 			return err

@@ -30,6 +30,8 @@ type Options struct {
 	Patience time.Duration
 	// Now is the clock of all times that are written; nil is [time.Now].
 	Now func() time.Time
+	// Lease is that of the runs that are begun.
+	Lease store.Lease
 }
 
 // readers is the number of connections that read beside the one that writes.
@@ -41,6 +43,7 @@ type DB struct {
 	writer *sql.DB
 	reader *sql.DB
 	now    func() time.Time
+	lease  store.Lease
 
 	mu   sync.Mutex
 	runs map[*run]struct{}
@@ -59,11 +62,14 @@ func Open(ctx context.Context, path string, o Options) (*DB, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	path, err := resolve(path)
+	lease, err := o.Lease.WithDefaults()
+	if err == nil {
+		path, err = resolve(path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open database file: %w", err)
 	}
-	db := &DB{path: path, now: o.Now, runs: map[*run]struct{}{}}
+	db := &DB{path: path, now: o.Now, lease: lease, runs: map[*run]struct{}{}}
 	if err := db.connect(ctx, o.Patience); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database file %s: %w", path, err), db.Close())
 	}

@@ -28,7 +28,8 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, func(t testing.TB) storetest.Database {
 		path := filepath.Join(t.TempDir(), "worker.db")
 		return storetest.Database{
-			Open: func(t testing.TB) store.DB { return open(t, path, sqlite.Options{}) },
+			Open:  func(t testing.TB) store.DB { return open(t, path, sqlite.Options{}) },
+			Lease: func(t testing.TB, lease store.Lease) store.DB { return open(t, path, sqlite.Options{Lease: lease}) },
 			Break: func(t testing.TB) {
 				shell(t, path, `CREATE TRIGGER broken BEFORE INSERT ON ingest_attempts BEGIN SELECT RAISE(ABORT, 'broken'); END`)
 			},

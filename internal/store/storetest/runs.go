@@ -125,6 +125,9 @@ func held(t *testing.T, d Database) {
 		equal(t, name, store.HeldError{Job: job, Period: period, Owner: "worker-1", Since: runs[0].Started}, store.HeldError{
 			Job: h.Job, Period: h.Period, Owner: h.Owner, Since: h.Since.UTC(),
 		})
+		if h.Retry <= 10*time.Second || h.Retry > 15*time.Second {
+			t.Errorf("%s: try again after %s", name, h.Retry)
+		}
 		if !strings.Contains(err.Error(), "worker-1") {
 			t.Errorf("%s: %q does not name the owner", name, err)
 		}
@@ -204,6 +207,8 @@ func takeover(t *testing.T, d Database) {
 	fenced(t, "SaveCovered", stale.SaveCovered(t.Context(), time.Now(), []market.Symbol{aapl}))
 	equal(t, "alternative data of the stale run", alternative, d.Other(t, altRows))
 	fenced(t, "SaveAttempt", stale.SaveAttempt(t.Context(), "MSFT", "no_data", ""))
+	_, err = stale.NotePeriod(t.Context(), store.PeriodInfo{State: store.Complete})
+	fenced(t, "NotePeriod", err)
 	fenced(t, "End", stale.End(t.Context(), "ok", nil))
 	equal(t, "stored by the stale run", before, ledgerOf(t, db, "MSFT"))
 

@@ -19,6 +19,8 @@ import (
 type Database struct {
 	// Open opens one more handle on the database; the test closes it.
 	Open func(t testing.TB) store.DB
+	// Lease is Open with a lease of its own.
+	Lease func(t testing.TB, lease store.Lease) store.DB
 	// Break makes the database refuse every row of ingest_attempts, which
 	// is the last that a save writes.
 	Break func(t testing.TB)
@@ -32,6 +34,7 @@ type Database struct {
 func Run(t *testing.T, fresh func(t testing.TB) Database) {
 	t.Helper()
 	tests := dayTests()
+	maps.Copy(tests, periodTests())
 	maps.Copy(tests, map[string]func(*testing.T, Database){
 		"schema version":            schemaVersion,
 		"migrate concurrently":      migrateConcurrently,
@@ -98,6 +101,24 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 			t.Parallel()
 			test(t, fresh(t))
 		})
+	}
+}
+
+// periodTests are about who may run a period, and what has become of it.
+func periodTests() map[string]func(*testing.T, Database) {
+	return map[string]func(*testing.T, Database){
+		"lease of a live owner":        leaseRenewed,
+		"lease of a hung owner":        leaseOver,
+		"lease of a hung owner, many":  leaseOverOfMany,
+		"lease that cannot be renewed": leaseUnrenewed,
+		"run ended by another hand":    endedByAnother,
+		"nothing is lost by an end":    endLosesNothing,
+		"journal":                      journal,
+		"journal, state by state":      journalStates,
+		"journal of an owner":          journalOfAnOwner,
+		"journal of many":              journalOfMany,
+		"bad notes":                    journalBadInput,
+		"random notes like a model":    journalModel,
 	}
 }
 
