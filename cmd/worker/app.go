@@ -155,7 +155,7 @@ SQLite file in the data directory and a Redis inside the process.`,
 		return usagef("%w (see %s --help)", err, cmd.CommandPath())
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(a.runCommand(), a.backfillCommand(), a.planCommand(), a.statusCommand(), a.gapsCommand(), a.repairCommand(), a.whyCommand(), a.exportCommand(), a.keysCommand(), a.doctorCommand(),
+	root.AddCommand(a.serveCommand(), a.runCommand(), a.backfillCommand(), a.planCommand(), a.statusCommand(), a.gapsCommand(), a.repairCommand(), a.whyCommand(), a.exportCommand(), a.keysCommand(), a.doctorCommand(),
 		a.migrateCommand(), a.simulateCommand(), a.versionCommand())
 	wrapArgs(root)
 	return root

@@ -75,6 +75,11 @@ func settings() []setting {
 		{env: "SA_BROKER__IBKR__VOLUME_IN_LOTS", standard: "false", meaning: "true if the gateway counts volumes in lots of 100 shares"},
 		{env: "SA_DATA__UNIVERSE__SYMBOLS", standard: "sp500", meaning: "sp500, a comma list, or @file", list: true},
 		{env: "SA_DATA__UNIVERSE__SP500_SOURCE", meaning: "where the list of the S&P 500 is when Redis has none: an https:// address or a file, with JSON, CSV or one symbol a line; empty: the last good list, else the built-in one", secret: true},
+		{env: "SA_SCHEDULER__ENABLED", standard: "true", meaning: "false: worker serve refuses to start"},
+		{env: "SA_SCHEDULER__TIMEZONE", standard: "America/New_York", meaning: "the zone of the schedules"},
+		{env: "SA_SCHEDULER__DAILY_BARS_CRON", standard: "30 18 * * 1-5", meaning: "when the newest session's bars are asked for first; five fields, 0 and 7 are Sunday"},
+		{env: "SA_SCHEDULER__WEEKLY_FUNDAMENTALS_CRON", standard: "0 6 * * 6", meaning: "when the ISO week's fundamentals are"},
+		{env: "SA_SCHEDULER__BIWEEKLY_ALTDATA_CRON", standard: "0 7 1,15 * *", meaning: "when alternative data are"},
 		{env: "SA_LOG__LEVEL", standard: "info", meaning: "debug, info, warn or error"},
 		{env: "SA_LOG__FORMAT", meaning: "json or console; empty: json when standard error is no terminal"},
 	}
@@ -105,6 +110,7 @@ type config struct {
 	// UniverseSource is where a list of the S&P 500 is: an address, in which
 	// there may be a token, or a file.
 	UniverseSource secret.Value
+	Schedule       scheduleConfig
 	LogLevel       zapcore.Level
 	LogFormat      string
 
@@ -427,6 +433,7 @@ func (l *loader) build() config {
 		},
 		Universe:       l.text("SA_DATA__UNIVERSE__SYMBOLS"),
 		UniverseSource: l.source("SA_DATA__UNIVERSE__SP500_SOURCE"),
+		Schedule:       l.schedules(),
 		LogLevel:       l.level("SA_LOG__LEVEL"),
 		LogFormat:      l.oneOf("SA_LOG__FORMAT", "", "json", "console"),
 		fromWhere:      l.from,

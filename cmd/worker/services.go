@@ -37,6 +37,8 @@ type services struct {
 	budget *redis.Client
 	// embeddedDB and embeddedRedis tell which of the two are in-process.
 	embeddedDB, embeddedRedis bool
+	// calling says that this process has the calling rights for its life.
+	calling bool
 
 	closers []func()
 }
@@ -171,7 +173,7 @@ func (s *services) ready(ctx context.Context, migrate bool) error {
 // callingRights takes the data directory for this process when the limit that
 // keeps the calls apart cannot be shared.
 func (a *app) callingRights(ctx context.Context, s *services) (release func(), err error) {
-	if !s.embeddedRedis {
+	if !s.embeddedRedis || s.calling {
 		return func() {}, nil
 	}
 	lock, err := embedded.Acquire(ctx, a.cfg.DataDir, newOwner())

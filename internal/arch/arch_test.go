@@ -40,6 +40,7 @@ func mayImport() map[string][]string {
 		"internal/limiter":            {"internal/rediskey"},
 		"internal/universe":           {"internal/market"},
 		"internal/schedule":           {"internal/market"},
+		"internal/runner":             {"internal/market", "internal/schedule", "internal/store", "internal/sweep"},
 		"internal/store":              {"internal/market"},
 		"internal/store/":             {"internal/market", "internal/store"},
 		"internal/embedded":           {"internal/market", "internal/rediskey", "internal/store", "internal/store/sqlite", "internal/secret"},

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/internal/store"
+	"github.com/alpha-oracle/worker/providers/simulator"
+)
+
+// awaitPeriod returns when the journal has a period in a state.
+func (w *world) awaitPeriod(s *services, job, period, state string) {
+	w.t.Helper()
+	deadline := time.After(30 * time.Second)
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		rows, err := s.db.Periods(w.t.Context(), job, 20)
+		for _, row := range rows {
+			if row.Period == period && row.State == state {
+				return
+			}
+		}
+		select {
+		case <-ticker.C:
+		case <-deadline:
+			w.t.Fatalf("%s %s is not %s: %+v, %v", job, period, state, rows, err)
+		}
+	}
+}
+
+// The program runs what is due, once, on two replicas, and ends with code 0 when
+// it is told to stop.
+func TestServe(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).withServers()
+	base, start := sessionDate().In(market.NewYork(), 18, 29).Add(56*time.Second), time.Now()
+	w.now = func() time.Time { return base.Add(time.Since(start)) }
+	w.simulate(simulator.Config{Key: canary, Through: sessionDate(), Now: w.now, Premium: true})
+	w.env["SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_DAY"] = "0"
+	w.env["SA_DATA__UNIVERSE__SYMBOLS"] = "AAPL,MSFT,BRK.B"
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := make(chan said, 2)
+	for range 2 {
+		go func() { ended <- w.runContext(ctx, "serve") }()
+	}
+	s := w.open()
+	w.awaitPeriod(s, "daily_bars", "2026-03-11", store.Complete)
+	w.awaitPeriod(s, "daily_bars", "2026-03-12", store.Complete)
+	cancel(signalError{15})
+	for range 2 {
+		if one := <-ended; one.code != exitOK || !strings.Contains(one.err, `"stopped"`) {
+			t.Errorf("exit code %d: %s", one.code, one.err)
+		}
+	}
+	runs, err := s.db.Runs(t.Context(), "daily_bars", 20)
+	if err != nil || len(runs) != 2 {
+		t.Errorf("%d runs, %v: %+v", len(runs), err, runs)
+	}
+	if n := w.query(`SELECT count(*)::text FROM ohlcv WHERE timestamp = '2026-03-12T00:00:00Z'`); n != "3" {
+		t.Errorf("%s bars of the session", n)
+	}
+}
+
+// It does so on the embedded default too, beside which no other run may call.
+func TestServeOnTheEmbeddedDefault(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).atNight()
+	w.simulate(simulator.Config{Key: canary, Through: sessionDate(), Now: w.now, Premium: true})
+	w.env["SA_DATA__UNIVERSE__SYMBOLS"] = "AAPL,MSFT"
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := make(chan said, 1)
+	go func() { ended <- w.runContext(ctx, "serve") }()
+	s := w.open()
+	w.awaitPeriod(s, "daily_bars", session, store.Complete)
+	if other := w.run("run", "daily-bars", "--date", session, "--symbols", "NVDA"); other.code != exitFailed {
+		t.Errorf("beside it: %+v", other)
+	}
+	cancel(signalError{2})
+	if one := <-ended; one.code != exitOK {
+		t.Errorf("exit code %d: %s", one.code, one.err)
+	}
+}
+
+func TestServeRefusesAWrongSchedule(t *testing.T) {
+	t.Parallel()
+	for env, value := range map[string]string{
+		"SA_SCHEDULER__DAILY_BARS_CRON":          "30 18 * * * 1-5",
+		"SA_SCHEDULER__WEEKLY_FUNDAMENTALS_CRON": "@every 1h",
+		"SA_SCHEDULER__BIWEEKLY_ALTDATA_CRON":    "0 7 31 2 *",
+		"SA_SCHEDULER__TIMEZONE":                 "Mars/Olympus",
+		"SA_SCHEDULER__ENABLED":                  "false",
+	} {
+		w := newWorld(t)
+		w.env[env] = value
+		if s := w.run("serve"); s.code != exitUsage || !strings.Contains(s.err, env) {
+			t.Errorf("%s=%s: %+v", env, value, s)
+		}
+	}
+}

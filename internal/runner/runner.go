@@ -1,0 +1,301 @@
+// Package runner lets each period of each scheduled job be run once, on however
+// many replicas: a tick is only a hint to look at the journal, the claim of the
+// run in the database decides who runs it, and what is not complete is asked for
+// again until the next period is due.
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/internal/schedule"
+	"github.com/alpha-oracle/worker/internal/store"
+	"github.com/alpha-oracle/worker/internal/sweep"
+)
+
+const (
+	// journalRows is how many periods of a job are looked at: more than a
+	// window of any job holds.
+	journalRows = 500
+	// runRows is how many of the newest runs are looked through for the
+	// attempts at a period.
+	runRows = 100
+	// look is how often the clock is looked at: a machine that slept, or whose
+	// clock was set, does not wake a timer in time.
+	look = 30 * time.Second
+	// heldWait is how long another owner's run is left alone at a time.
+	heldWait = 5 * time.Second
+	// failedWait is how long a journal that cannot be read is left alone.
+	failedWait = 15 * time.Second
+)
+
+// Journal is what is known of periods and runs.
+type Journal interface {
+	Periods(ctx context.Context, job string, limit int) ([]store.PeriodInfo, error)
+	NotePeriod(ctx context.Context, p store.PeriodInfo) (noted bool, err error)
+	Runs(ctx context.Context, job string, limit int) ([]store.RunInfo, error)
+}
+
+// Task is one scheduled job.
+type Task struct {
+	schedule.Job
+	// Run claims a period, runs it and returns the report. A *[store.HeldError]
+	// says that another process has it.
+	Run func(ctx context.Context, period string) (sweep.Report, error)
+}
+
+// Event is something that a log should hold: what has become of a period, what
+// is odd about the clock or the schedule, or an error after which it is tried
+// again.
+type Event struct {
+	Job string
+	// Period is "" for what is not about one, State too.
+	Period, State string
+	Reason        string
+	Err           error
+}
+
+// Runner runs tasks. All fields but Wait are required.
+type Runner struct {
+	Tasks   []Task
+	Journal Journal
+	Now     func() time.Time
+	// Tell is called from several goroutines.
+	Tell func(Event)
+	// Wait returns after d or when ctx ends; nil is a timer.
+	Wait func(ctx context.Context, d time.Duration)
+}
+
+// Serve runs what is due until ctx ends, and returns when no run is left.
+func (r *Runner) Serve(ctx context.Context) {
+	var all sync.WaitGroup
+	for i := range r.Tasks {
+		all.Go(func() { r.serve(ctx, &r.Tasks[i]) })
+	}
+	all.Wait()
+}
+
+func (r *Runner) serve(ctx context.Context, t *Task) {
+	for ctx.Err() == nil {
+		next, err := r.Step(ctx, t)
+		if err != nil && ctx.Err() == nil {
+			r.Tell(Event{Job: t.Name, Err: err})
+			next = r.Now().Add(failedWait)
+		}
+		for now := r.Now(); now.Before(next) && ctx.Err() == nil; now = r.Now() {
+			r.wait(ctx, min(next.Sub(now), look))
+		}
+	}
+}
+
+func (r *Runner) wait(ctx context.Context, d time.Duration) {
+	if r.Wait != nil {
+		r.Wait(ctx, d)
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// Step does what is due of a task now, one run at most, and returns when to look
+// again.
+func (r *Runner) Step(ctx context.Context, t *Task) (next time.Time, err error) {
+	now := r.Now()
+	rows, err := r.Journal.Periods(ctx, t.Name, journalRows)
+	if err != nil {
+		return now, fmt.Errorf("read the journal: %w", err)
+	}
+	known, settled, open := read(rows, now)
+	d, err := t.Due(now, settled, func(period string) bool { return known[period] })
+	if err != nil {
+		return now, err
+	}
+	for _, note := range d.Notes {
+		r.Tell(Event{Job: t.Name, Reason: note})
+	}
+	for _, row := range d.Rows {
+		if err := r.note(ctx, t, row.Period, string(row.Status), row.Reason, row.Tick); err != nil {
+			return now, err
+		}
+	}
+	switch {
+	case d.Run != nil:
+		if open != nil && open.Period != d.Run.Period {
+			reason := open.Reason + "; then " + d.Run.Period + " was due"
+			if err := r.note(ctx, t, open.Period, store.GaveUp, reason, open.Tick); err != nil {
+				return now, err
+			}
+		}
+		return r.attempt(ctx, t, d.Run.Period, d.Run.Tick)
+	case open == nil:
+		return d.Next, nil
+	}
+	return r.goOn(ctx, t, open, d.Next)
+}
+
+// read takes from the journal which periods it has, the newest tick that it has
+// settled, and the newest period that is not at its end.
+func read(rows []store.PeriodInfo, now time.Time) (known map[string]bool, settled time.Time, open *store.PeriodInfo) {
+	known = make(map[string]bool, len(rows))
+	for i := range rows {
+		row := &rows[i]
+		ran := row.State != store.Missed && row.State != store.NoSession
+		if !ran && row.Tick.After(now) {
+			continue // written by a clock that was ahead
+		}
+		known[row.Period] = true
+		if row.Tick.After(settled) && !row.Tick.After(now) {
+			settled = row.Tick
+		}
+		if row.State == store.Running || row.State == store.Incomplete {
+			if open == nil || row.Tick.After(open.Tick) {
+				open = row
+			}
+		}
+	}
+	return known, settled, open
+}
+
+// goOn asks again for a period that is not complete, when it is time for that.
+func (r *Runner) goOn(ctx context.Context, t *Task, open *store.PeriodInfo, deadline time.Time) (time.Time, error) {
+	last, asked, err := r.last(ctx, t, open)
+	if err != nil {
+		return r.Now(), err
+	}
+	if !asked {
+		return r.attempt(ctx, t, open.Period, open.Tick)
+	}
+	last.Deadline = deadline
+	at, ok, why := schedule.FollowUp(last)
+	if !ok {
+		state := store.GaveUp
+		if last.Status == string(sweep.OK) {
+			state = store.Complete
+		}
+		return r.Now(), r.note(ctx, t, open.Period, state, why, open.Tick)
+	}
+	if at.After(r.Now()) {
+		return earlier(at, deadline), nil
+	}
+	return r.attempt(ctx, t, open.Period, open.Tick)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// last is the last attempt at a period that has ended; asked is false if none
+// has, or if one has begun since.
+func (r *Runner) last(ctx context.Context, t *Task, open *store.PeriodInfo) (last schedule.Attempt, asked bool, err error) {
+	runs, err := r.Journal.Runs(ctx, t.Name, runRows)
+	if err != nil {
+		return last, false, fmt.Errorf("read the runs: %w", err)
+	}
+	for _, run := range runs { // the newest first
+		if run.Started.Before(open.Tick) || asked && run.Status != last.Status {
+			break
+		}
+		if !asked && run.Finished.IsZero() {
+			return last, false, nil // it runs elsewhere, or was killed: the claim tells
+		}
+		if !asked {
+			asked = true
+			last = schedule.Attempt{Status: run.Status, Outcomes: outcomes(run.Report), Ended: run.Finished, Reset: midnight(run.Finished)}
+		}
+		last.Number++
+	}
+	return last, asked, nil
+}
+
+func outcomes(report []byte) map[string]int {
+	var r sweep.Report
+	if json.Unmarshal(report, &r) != nil {
+		return nil
+	}
+	counts := make(map[string]int, len(r.Outcomes))
+	for outcome, n := range r.Outcomes {
+		counts[string(outcome)] = n
+	}
+	return counts
+}
+
+// midnight is when a provider's day begins anew after t.
+func midnight(t time.Time) time.Time {
+	return (market.DateOf(t.In(market.NewYork())) + 1).In(market.NewYork(), 0, 0)
+}
+
+// attempt runs a period, unless another process has it.
+func (r *Runner) attempt(ctx context.Context, t *Task, period string, tick time.Time) (next time.Time, err error) {
+	if err := r.note(ctx, t, period, store.Running, "", tick); err != nil {
+		return r.Now(), err
+	}
+	report, err := r.guarded(ctx, t, period)
+	var held *store.HeldError
+	switch {
+	case errors.As(err, &held):
+		return r.Now().Add(heldWait), nil
+	case err != nil:
+		return r.Now(), fmt.Errorf("run %s: %w", period, err)
+	case report.Status == sweep.OK:
+		err = r.note(ctx, t, period, store.Complete, "", tick)
+	default:
+		err = r.note(ctx, t, period, store.Incomplete, reason(report), tick)
+	}
+	return r.Now(), err
+}
+
+// guarded turns a panic of a run into an error, so that the other jobs go on.
+func (r *Runner) guarded(ctx context.Context, t *Task, period string) (report sweep.Report, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return t.Run(ctx, period)
+}
+
+// reason says what of a report is not complete.
+func reason(report sweep.Report) string {
+	text := fmt.Sprintf("%s: %d of %d not done", report.Status, report.Failed, report.Symbols)
+	var classes []string
+	for outcome, n := range report.Outcomes {
+		if !outcome.Done() {
+			classes = append(classes, fmt.Sprintf("%s %d", outcome, n))
+		}
+	}
+	slices.Sort(classes)
+	for i, class := range classes {
+		text += map[bool]string{true: " (", false: ", "}[i == 0] + class
+	}
+	if len(classes) > 0 {
+		text += ")"
+	}
+	return text
+}
+
+// note writes a period down, even when the run is being stopped.
+func (r *Runner) note(ctx context.Context, t *Task, period, state, reason string, tick time.Time) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failedWait)
+	defer cancel()
+	_, err := r.Journal.NotePeriod(ctx, store.PeriodInfo{Job: t.Name, Period: period, State: state, Reason: reason, Tick: tick})
+	if err != nil {
+		return fmt.Errorf("note %s as %s: %w", period, state, err)
+	}
+	if state != store.Running {
+		r.Tell(Event{Job: t.Name, Period: period, State: state, Reason: reason})
+	}
+	return nil
+}

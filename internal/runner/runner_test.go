@@ -1,0 +1,320 @@
+package runner_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/internal/runner"
+	"github.com/alpha-oracle/worker/internal/schedule"
+	"github.com/alpha-oracle/worker/internal/store"
+	"github.com/alpha-oracle/worker/internal/sweep"
+)
+
+// world is a journal, a clock and the jobs of a test.
+type world struct {
+	t       *testing.T
+	now     time.Time
+	periods []store.PeriodInfo
+	runs    []store.RunInfo // the newest first
+	// answer is how the nth attempt at a period ends, and after what time.
+	answer func(job, period string, n int) (sweep.Report, time.Duration, error)
+	tries  map[string]int
+	log    []string
+}
+
+func newWorld(t *testing.T, now time.Time) *world {
+	return &world{t: t, now: now, tries: map[string]int{}}
+}
+
+func (w *world) Periods(_ context.Context, job string, limit int) ([]store.PeriodInfo, error) {
+	var rows []store.PeriodInfo
+	for _, p := range w.periods {
+		if p.Job == job && len(rows) < limit {
+			rows = append(rows, p)
+		}
+	}
+	return rows, nil
+}
+
+func (w *world) NotePeriod(_ context.Context, p store.PeriodInfo) (bool, error) {
+	p.Noted = w.now
+	final := []string{store.Complete, store.NoSession, store.Missed, store.GaveUp}
+	for i, row := range w.periods {
+		if row.Job == p.Job && row.Period == p.Period {
+			if slices.Contains(final, row.State) && (p.State != store.Complete || row.State == store.Complete || row.State == store.NoSession) {
+				return false, nil
+			}
+			w.periods[i] = p
+			return true, nil
+		}
+	}
+	w.periods = append([]store.PeriodInfo{p}, w.periods...)
+	return true, nil
+}
+
+func (w *world) Runs(_ context.Context, job string, limit int) ([]store.RunInfo, error) {
+	var runs []store.RunInfo
+	for _, r := range w.runs {
+		if r.Job == job && len(runs) < limit {
+			runs = append(runs, r)
+		}
+	}
+	return runs, nil
+}
+
+func (w *world) run(job string) func(context.Context, string) (sweep.Report, error) {
+	return func(_ context.Context, period string) (sweep.Report, error) {
+		w.tries[job+period]++
+		report, took, err := sweep.NewReport(job, period, 0, tally(sweep.Stored), false), time.Minute, error(nil)
+		if w.answer != nil {
+			report, took, err = w.answer(job, period, w.tries[job+period])
+		}
+		if err != nil {
+			return sweep.Report{}, err
+		}
+		started := w.now
+		w.now = w.now.Add(took)
+		text, _ := json.Marshal(report)
+		w.runs = append([]store.RunInfo{{
+			ID: int64(len(w.runs) + 1), Job: job, Period: period, Status: string(report.Status), Started: started, Finished: w.now, Report: text,
+		}}, w.runs...)
+		w.log = append(w.log, fmt.Sprintf("%s %s %s %s", started.In(market.NewYork()).Format("01-02 15:04"), job, period, report.Status))
+		return report, nil
+	}
+}
+
+func tally(outcomes ...sweep.Outcome) sweep.Tally {
+	t := sweep.Tally{Outcomes: map[sweep.Outcome]int{}}
+	for i, o := range outcomes {
+		t.Outcomes[o]++
+		if o.Done() {
+			t.Fetched++
+			continue
+		}
+		t.Failed++
+		t.Failures = append(t.Failures, sweep.Failure{Symbol: market.Symbol(fmt.Sprintf("S%d", i)), Class: o})
+	}
+	return t
+}
+
+func report(job, period string, outcomes ...sweep.Outcome) sweep.Report {
+	return sweep.NewReport(job, period, 0, tally(outcomes...), false)
+}
+
+// tasks are the jobs of the default schedule.
+func (w *world) tasks() []runner.Task {
+	parse := func(spec string) schedule.Schedule {
+		s, err := schedule.Parse("TEST", spec, "America/New_York")
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return s
+	}
+	daily := parse("30 18 * * 1-5")
+	return []runner.Task{
+		{Job: schedule.Job{
+			Name: "daily_bars", Schedule: daily, Window: 7 * 24 * time.Hour, Whole: true,
+			Period: schedule.DailyBars(market.NYSE(), 2*time.Hour, daily),
+		}, Run: w.run("daily_bars")},
+		{Job: schedule.Job{Name: "weekly_fundamentals", Schedule: parse("0 6 * * 6"), Window: 14 * 24 * time.Hour, Period: schedule.Weekly}, Run: w.run("weekly_fundamentals")},
+	}
+}
+
+// until lets the clock run, as the schedule wakes the program.
+func (w *world) until(end time.Time) {
+	w.t.Helper()
+	r := runner.Runner{Tasks: w.tasks(), Journal: w, Now: func() time.Time { return w.now }, Tell: func(runner.Event) {}}
+	for range 10_000 {
+		wake := end
+		for i := range r.Tasks {
+			next, err := r.Step(w.t.Context(), &r.Tasks[i])
+			if err != nil {
+				w.log = append(w.log, "error: "+err.Error())
+				next = w.now.Add(time.Minute)
+			}
+			if next.Before(wake) {
+				wake = next
+			}
+		}
+		if !w.now.Before(end) {
+			return
+		}
+		if wake.After(w.now) {
+			w.now = wake
+		}
+	}
+	w.t.Fatal("the schedule does not come to rest")
+}
+
+func (w *world) states(job string) map[string]string {
+	states := map[string]string{}
+	for _, p := range w.periods {
+		if p.Job == job {
+			states[p.Period] = p.State
+		}
+	}
+	return states
+}
+
+func at(month time.Month, day, hour, minute int) time.Time {
+	year := 2026
+	if month == time.January {
+		year = 2027
+	}
+	return market.NewDate(year, month, day).In(market.NewYork(), hour, minute)
+}
+
+// Over New Year every session and every week has one run, and no closed day has.
+func TestTheTurnOfTheYear(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, at(time.December, 20, 12, 0))
+	w.until(at(time.January, 10, 12, 0))
+	sessions, err := market.NYSE().Sessions(market.NewDate(2026, time.December, 18), market.NewDate(2027, time.January, 8))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"2026-12-25": "no_session", "2027-01-01": "no_session"}
+	for _, s := range sessions {
+		want[s.String()] = "complete"
+	}
+	got := w.states("daily_bars")
+	for day := market.NewDate(2026, time.December, 14); day < market.NewDate(2026, time.December, 18); day++ {
+		if got[day.String()] == "missed" { // before the first start, the week of which is looked at
+			delete(got, day.String())
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(map[string]string{"2026-W51": "complete", "2026-W52": "complete", "2026-W53": "complete", "2027-W01": "complete"}, trim(w.states("weekly_fundamentals"))); diff != "" {
+		t.Error(diff)
+	}
+	for key, n := range w.tries {
+		if n != 1 {
+			t.Errorf("%s was run %d times", key, n)
+		}
+	}
+}
+
+// trim leaves out what was missed before the first start.
+func trim(states map[string]string) map[string]string {
+	for period, state := range states {
+		if state == "missed" {
+			delete(states, period)
+		}
+	}
+	return states
+}
+
+// What is not ready is asked for again until it is there, what is out of calls
+// after midnight, and what cannot be had not at all.
+func TestWhatIsNotCompleteIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, at(time.December, 7, 18, 0))
+	w.answer = func(job, period string, n int) (sweep.Report, time.Duration, error) {
+		outcomes := []sweep.Outcome{sweep.Stored}
+		switch {
+		case period == "2026-12-07" && n <= 3:
+			outcomes = []sweep.Outcome{sweep.Stored, sweep.NotReady}
+		case period == "2026-12-08" && n == 1:
+			outcomes = []sweep.Outcome{sweep.Stored, sweep.Quota}
+		case period == "2026-12-09":
+			outcomes = []sweep.Outcome{sweep.Stored, sweep.UnknownSymbol}
+		case period == "2026-12-10":
+			outcomes = []sweep.Outcome{sweep.ProviderError}
+		}
+		return report(job, period, outcomes...), time.Minute, nil
+	}
+	w.until(at(time.December, 11, 20, 0))
+	got := w.states("daily_bars")
+	for period, want := range map[string]string{"2026-12-07": "complete", "2026-12-08": "complete", "2026-12-09": "gave_up", "2026-12-10": "gave_up", "2026-12-11": "complete"} {
+		if got[period] != want {
+			t.Errorf("%s is %s, want %s", period, got[period], want)
+		}
+	}
+	for period, want := range map[string]int{"2026-12-07": 4, "2026-12-08": 2, "2026-12-09": 1} {
+		if n := w.tries["daily_bars"+period]; n != want {
+			t.Errorf("%s was tried %d times, want %d\n%s", period, n, want, strings.Join(w.log, "\n"))
+		}
+	}
+	if n := w.tries["daily_bars2026-12-10"]; n < 20 || n > 40 {
+		t.Errorf("with a provider that is down %d tries in a day", n)
+	}
+	if !slices.Contains(w.log, "12-09 00:01 daily_bars 2026-12-08 ok") {
+		t.Errorf("not after midnight:\n%s", strings.Join(w.log, "\n"))
+	}
+}
+
+// After a time away only the newest session is run, which brings the others.
+func TestAfterATimeAway(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, at(time.December, 1, 20, 0))
+	w.until(at(time.December, 2, 12, 0))
+	w.now = at(time.December, 10, 9, 0)
+	w.until(at(time.December, 10, 12, 0))
+	got := w.states("daily_bars")
+	for period, want := range map[string]string{"2026-12-02": "missed", "2026-12-04": "missed", "2026-12-08": "missed", "2026-12-09": "complete"} {
+		if got[period] != want {
+			t.Errorf("%s is %q, want %s", period, got[period], want)
+		}
+	}
+	if n := w.tries["daily_bars2026-12-09"]; n != 1 {
+		t.Errorf("%d runs", n)
+	}
+}
+
+// A run that another process has is left alone, and taken over when that is gone;
+// one that is stored but not noted is not run again.
+func TestTheRunOfAnother(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, at(time.December, 7, 18, 30))
+	held := at(time.December, 7, 19, 0)
+	w.answer = func(job, period string, _ int) (sweep.Report, time.Duration, error) {
+		if job == "daily_bars" && w.now.Before(held) {
+			return sweep.Report{}, 0, fmt.Errorf("claim: %w", &store.HeldError{Job: job, Period: period})
+		}
+		return report(job, period, sweep.Stored), time.Minute, nil
+	}
+	w.until(at(time.December, 7, 20, 0))
+	if w.states("daily_bars")["2026-12-07"] != "complete" || !slices.Contains(w.log, "12-07 19:00 daily_bars 2026-12-07 ok") {
+		t.Errorf("%v\n%s", w.states("daily_bars"), strings.Join(w.log, "\n"))
+	}
+	for i, p := range w.periods {
+		if p.Period == "2026-12-07" {
+			w.periods[i].State = store.Running // killed before it was noted
+		}
+	}
+	tries := w.tries["daily_bars2026-12-07"]
+	w.until(at(time.December, 7, 21, 0))
+	if w.states("daily_bars")["2026-12-07"] != "complete" || w.tries["daily_bars2026-12-07"] != tries {
+		t.Errorf("%v, %d tries", w.states("daily_bars"), w.tries["daily_bars2026-12-07"]-tries)
+	}
+}
+
+// A panic or an error of one job is that job's.
+func TestAJobThatFails(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, at(time.December, 5, 5, 0)) // a Saturday
+	w.answer = func(job, period string, n int) (sweep.Report, time.Duration, error) {
+		switch {
+		case job == "weekly_fundamentals" && n == 1:
+			panic("broken")
+		case job == "weekly_fundamentals" && n == 2:
+			return sweep.Report{}, 0, errors.New("database gone")
+		}
+		return report(job, period, sweep.Stored), time.Minute, nil
+	}
+	w.until(at(time.December, 5, 12, 0))
+	if w.states("weekly_fundamentals")["2026-W49"] != "complete" || !slices.Contains(w.log, "error: run 2026-W49: panic: broken") {
+		t.Errorf("%v\n%s", w.states("weekly_fundamentals"), strings.Join(w.log, "\n"))
+	}
+}
