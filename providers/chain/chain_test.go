@@ -565,6 +565,7 @@ func TestAHistoryBeforeItsLastSessionIsReady(t *testing.T) {
 		if want := (market.Range{From: older, To: newest - 1}); err != nil || about.Hull() != want || len(series.Bars) != 500 {
 			t.Errorf("%d bars about %s, %v", len(series.Bars), about.Hull(), err)
 		}
+		c = chain.New(market.NYSE(), clock(), member(&source{name: "late", slot: time.Second, ready: 12 * time.Hour}, 1), member(&source{name: "too", slot: time.Second, ready: 12 * time.Hour}, 1))
 		if eta, ok := c.Estimate(asks(3, windowOf(newest))); ok {
 			t.Errorf("a session that nobody has yet is estimated for %s", eta)
 		}

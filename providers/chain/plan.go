@@ -194,6 +194,10 @@ func (c *Chain) wanted(m *member, asks []Ask) (map[market.Symbol]market.Days, er
 func (c *Chain) load(asks []Ask) (map[uint]int, error) {
 	load := map[uint]int{}
 	for _, ask := range asks {
+		if len(c.members) == 1 {
+			load[1]++ // it is asked, and says itself what it has not
+			continue
+		}
 		can, _, err := c.eligible(ask.Range, c.lasting(), ask.Basis, true)
 		if err != nil {
 			return nil, err
