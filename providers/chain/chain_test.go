@@ -409,6 +409,10 @@ func TestNotReady(t *testing.T) {
 		c = chain.New(market.NYSE(), clock(), member(late, 4), member(&source{name: "too", slot: time.Second, ready: 12 * time.Hour}, 4))
 		_, err := c.DailyBars(t.Context(), "AAPL", windowOf(newest))
 		var known *providers.Error
+		var unasked interface{ NotAsked() bool }
+		if !errors.As(err, &unasked) || !unasked.NotAsked() {
+			t.Errorf("%v: it was not asked for", err)
+		}
 		if !errors.As(err, &known) || known.Kind != providers.NotReady || late.calls.Load() != before {
 			t.Errorf("%v after %d calls", err, late.calls.Load())
 		}

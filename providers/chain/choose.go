@@ -119,10 +119,10 @@ func (c *Chain) acquire(ctx context.Context, q question, tried map[*member]bool)
 		case err != nil:
 			return nil, market.Range{}, err
 		case notReady:
-			return nil, market.Range{}, &providers.Error{
+			return nil, market.Range{}, &tooEarlyError{&providers.Error{
 				Provider: c.members[0].Traits.Name, Kind: providers.NotReady,
 				Err: fmt.Errorf("no source has the bars of %s yet", q.window.To),
-			}
+			}}
 		}
 		best, wait := c.choose(can, tried)
 		if best.member != nil || wait == nil {
@@ -174,6 +174,14 @@ func (c *Chain) sooner(m *member, open []candidate) bool {
 	}
 	return c.left >= 0 && out > 0 && m.finish() > float64(c.left+1+out)/rate
 }
+
+// tooEarlyError is the end of a symbol for which no call was made.
+type tooEarlyError struct{ known *providers.Error }
+
+func (e *tooEarlyError) Error() string   { return e.known.Err.Error() }
+func (e *tooEarlyError) Unwrap() error   { return e.known }
+func (e *tooEarlyError) Outcome() string { return e.known.Outcome() }
+func (e *tooEarlyError) NotAsked() bool  { return true }
 
 // failure is the answer of one member that is none.
 type failure struct {
