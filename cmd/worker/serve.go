@@ -124,8 +124,9 @@ func (a *app) tasks(s *services) []runner.Task {
 		},
 		Run: func(ctx context.Context, period string) (sweep.Report, error) { return a.scheduledBars(ctx, s, period) },
 	}, {
-		Job: schedule.Job{Name: altdata.Name, Schedule: c.Biweekly, Window: altdataWindow, Whole: true, Period: schedule.Biweekly},
-		Run: func(ctx context.Context, _ string) (sweep.Report, error) { return a.scheduledAltdata(ctx, s) },
+		Job:    schedule.Job{Name: altdata.Name, Schedule: c.Biweekly, Window: altdataWindow, Whole: true, Period: schedule.Biweekly},
+		Ledger: altdata.Period,
+		Run:    func(ctx context.Context, _ string) (sweep.Report, error) { return a.scheduledAltdata(ctx, s) },
 	}}
 	if env := a.cfg.keyless(alphavantage.Name); env != "" {
 		a.log.Warn(env + " is not set: " + fundamentals.Name + " is not scheduled")

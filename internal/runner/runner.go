@@ -31,6 +31,9 @@ const (
 	look = 30 * time.Second
 	// heldWait is how long another owner's run is left alone at a time.
 	heldWait = 5 * time.Second
+	// skew is how far the clocks of the database and of this machine may be
+	// apart.
+	skew = 15 * time.Minute
 	// failedWait is how long a journal that cannot be read is left alone.
 	failedWait = 15 * time.Second
 )
@@ -48,6 +51,9 @@ type Task struct {
 	// Run claims a period, runs it and returns the report. A *[store.HeldError]
 	// says that another process has it.
 	Run func(ctx context.Context, period string) (sweep.Report, error)
+	// Ledger is the period of its runs in the ledger, if that is not the name
+	// of the scheduled one but the same for all.
+	Ledger string
 }
 
 // Event is something that a log should hold: what has become of a period, what
@@ -70,6 +76,10 @@ type Runner struct {
 	Tell func(Event)
 	// Wait returns after d or when ctx ends; nil is a timer.
 	Wait func(ctx context.Context, d time.Duration)
+
+	mu sync.Mutex
+	// ended is when this process has last ended an attempt at a period.
+	ended map[string]time.Time
 }
 
 // Serve runs what is due until ctx ends, and returns when no run is left.
@@ -173,6 +183,9 @@ func (r *Runner) goOn(ctx context.Context, t *Task, open *store.PeriodInfo, dead
 		return r.Now(), err
 	}
 	if !asked {
+		if wait := r.sinceAttempt(t, open.Period); wait < failedWait {
+			return r.Now().Add(failedWait - wait), nil // the ledger does not show it yet
+		}
 		return r.attempt(ctx, t, open.Period, open.Tick)
 	}
 	last.Deadline = deadline
@@ -205,7 +218,13 @@ func (r *Runner) last(ctx context.Context, t *Task, open *store.PeriodInfo) (las
 		return last, false, fmt.Errorf("read the runs: %w", err)
 	}
 	for _, run := range runs { // the newest first
-		if run.Started.Before(open.Tick) || asked && run.Status != last.Status {
+		if t.Ledger == "" && run.Period != open.Period {
+			continue
+		}
+		if t.Ledger != "" && (run.Period != t.Ledger || run.Started.Before(open.Tick.Add(-skew))) {
+			break
+		}
+		if asked && run.Status != last.Status {
 			break
 		}
 		if !asked && run.Finished.IsZero() {
@@ -244,9 +263,11 @@ func (r *Runner) attempt(ctx context.Context, t *Task, period string, tick time.
 	}
 	report, err := r.guarded(ctx, t, period)
 	var held *store.HeldError
-	switch {
-	case errors.As(err, &held):
+	if errors.As(err, &held) {
 		return r.Now().Add(heldWait), nil
+	}
+	r.attempted(t, period)
+	switch {
 	case err != nil:
 		return r.Now(), fmt.Errorf("run %s: %w", period, err)
 	case report.Status == sweep.OK:
@@ -255,6 +276,27 @@ func (r *Runner) attempt(ctx context.Context, t *Task, period string, tick time.
 		err = r.note(ctx, t, period, store.Incomplete, reason(report), tick)
 	}
 	return r.Now(), err
+}
+
+// attempted notes that an attempt has ended now.
+func (r *Runner) attempted(t *Task, period string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended == nil {
+		r.ended = map[string]time.Time{}
+	}
+	r.ended[t.Name+" "+period] = r.Now()
+}
+
+// sinceAttempt is how long ago this process has ended an attempt at a period.
+func (r *Runner) sinceAttempt(t *Task, period string) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ended, ok := r.ended[t.Name+" "+period]
+	if !ok {
+		return failedWait
+	}
+	return r.Now().Sub(ended)
 }
 
 // guarded turns a panic of a run into an error, so that the other jobs go on.

@@ -318,3 +318,16 @@ func TestAJobThatFails(t *testing.T) {
 		t.Errorf("%v\n%s", w.states("weekly_fundamentals"), strings.Join(w.log, "\n"))
 	}
 }
+
+// A run of another period, as somebody makes it by hand, says nothing about this
+// one.
+func TestTheRunOfAnotherPeriod(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, at(time.December, 7, 19, 0))
+	w.periods = []store.PeriodInfo{{Job: "daily_bars", Period: "2026-12-07", State: store.Running, Tick: at(time.December, 7, 18, 30)}}
+	w.runs = []store.RunInfo{{ID: 1, Job: "daily_bars", Period: "2026-12-01", Status: "ok", Started: at(time.December, 7, 18, 45), Finished: at(time.December, 7, 18, 46)}}
+	w.until(at(time.December, 7, 20, 0))
+	if w.tries["daily_bars2026-12-07"] != 1 || w.states("daily_bars")["2026-12-07"] != "complete" {
+		t.Errorf("%d tries, %v", w.tries["daily_bars2026-12-07"], w.states("daily_bars"))
+	}
+}
