@@ -69,7 +69,8 @@ type member struct {
 	// session, stopped why no more are made now.
 	out, failed, late int
 	stopped           error
-	// until is when a day that is spent is over; zero: it is stopped for good.
+	// until is when a pause or a day that is spent is over; zero: it is stopped
+	// for good.
 	until time.Time
 }
 
@@ -215,7 +216,7 @@ func (c *Chain) ask(ctx context.Context, q question) (best answer, err error) {
 	for {
 		m, part, err := c.acquire(ctx, q, tried)
 		switch {
-		case err != nil && !isKind(err, providers.NotReady) || err != nil && len(failures) == 0:
+		case err != nil && (len(failures) == 0 || !isKind(err, providers.NotReady)):
 			return answer{}, err
 		case m == nil && len(best.series.Bars) > 0:
 			return best, nil

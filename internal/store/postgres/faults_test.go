@@ -38,6 +38,26 @@ type link struct {
 
 func newProxy(t testing.TB, target string) *proxy {
 	t.Helper()
+	p := &proxy{}
+	var wg sync.WaitGroup
+	address, stop := between(t, target, &wg, func(client, server net.Conn) {
+		l := &link{client: client, server: server}
+		wg.Go(l.replies)
+		wg.Go(func() { p.requests(l) })
+	})
+	p.url = address
+	t.Cleanup(func() {
+		stop()
+		wg.Wait()
+	})
+	return p
+}
+
+// between stands between clients and the server at target: it hands each
+// connection of a client to meet, with one of its own to the server. stop lets no
+// further client in; wg ends then when meet's goroutines do.
+func between(t testing.TB, target string, wg *sync.WaitGroup, meet func(client, server net.Conn)) (address string, stop func()) {
+	t.Helper()
 	u, err := url.Parse(target)
 	if err != nil {
 		t.Fatal(err)
@@ -48,8 +68,6 @@ func newProxy(t testing.TB, target string) *proxy {
 	}
 	server := u.Host
 	u.Host = listener.Addr().String()
-	p := &proxy{url: u.String()}
-	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
 			client, err := listener.Accept()
@@ -58,19 +76,13 @@ func newProxy(t testing.TB, target string) *proxy {
 			}
 			upstream, err := net.Dial("tcp", server)
 			if err != nil {
-				t.Error(err)
-				return
+				_ = client.Close() // as a server that is down does
+				continue
 			}
-			l := &link{client: client, server: upstream}
-			wg.Go(l.replies)
-			wg.Go(func() { p.requests(l) })
+			meet(client, upstream)
 		}
 	})
-	t.Cleanup(func() {
-		_ = listener.Close()
-		wg.Wait()
-	})
-	return p
+	return u.String(), func() { _ = listener.Close() }
 }
 
 func (l *link) close() { _, _ = l.client.Close(), l.server.Close() }

@@ -34,40 +34,20 @@ type pair struct {
 
 func newGate(t testing.TB, target string) *gate {
 	t.Helper()
-	u, err := url.Parse(target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := u.Host
-	u.Host = listener.Addr().String()
-	g := &gate{url: u.String(), pairs: map[*pair]struct{}{}}
+	g := &gate{pairs: map[*pair]struct{}{}}
 	g.opened = sync.NewCond(&g.mu)
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			upstream, err := net.Dial("tcp", server)
-			if err != nil {
-				_ = client.Close()
-				continue
-			}
-			p := &pair{client: client, server: upstream}
-			g.mu.Lock()
-			g.pairs[p] = struct{}{}
-			g.mu.Unlock()
-			wg.Go(func() { g.pass(p, client, upstream) })
-			wg.Go(func() { g.pass(p, upstream, client) })
-		}
+	address, stop := between(t, target, &wg, func(client, server net.Conn) {
+		p := &pair{client: client, server: server}
+		g.mu.Lock()
+		g.pairs[p] = struct{}{}
+		g.mu.Unlock()
+		wg.Go(func() { g.pass(p, client, server) })
+		wg.Go(func() { g.pass(p, server, client) })
 	})
+	g.url = address
 	t.Cleanup(func() {
-		_ = listener.Close()
+		stop()
 		g.freeze(false)
 		g.cut(false)
 		wg.Wait()
