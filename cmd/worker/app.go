@@ -36,6 +36,9 @@ type process struct {
 	Stdout, Stderr io.Writer
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// Hangups returns a channel that tells of each SIGHUP until stop is called;
+	// nil: there are none.
+	Hangups func() (hangups <-chan os.Signal, stop func())
 }
 
 // app is one call of the program.
@@ -133,7 +136,9 @@ func (a *app) rootCommand() *cobra.Command {
 that every run can be interrupted and resumed without losing or repeating work.
 
 Without SA_REDIS__URL and SA_DATABASE__URL it needs no server: it keeps one
-SQLite file in the data directory and a Redis inside the process.`,
+SQLite file in the data directory and a Redis inside the process.
+
+Without a command it runs the jobs on their schedules: worker serve.`,
 		Example: `  worker run daily-bars --demo
   SA_ALPHA_VANTAGE_API_KEY=... worker run daily-bars --symbols AAPL,MSFT
   worker status`,
@@ -142,9 +147,7 @@ SQLite file in the data directory and a Redis inside the process.`,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			return a.configure(cmd)
 		},
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.helpThenUsage(cmd, "name a command")
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context()) },
 	}
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "configuration file in YAML (also SA_CONFIG_FILE)")
 	root.PersistentFlags().BoolVar(&a.asJSON, "json", false, "print one JSON document on standard output and nothing else")

@@ -162,7 +162,7 @@ func (a *app) resetHistory(ctx context.Context, s *services, f backfillFlags, sy
 		}
 	}
 	// Beside a running backfill the set would fill up again at once.
-	release, run, err := a.claim(ctx, s, period{backfill.Name, backfill.Period, f.wait})
+	release, run, err := a.claim(ctx, s, period{job: backfill.Name, name: backfill.Period, wait: f.wait})
 	if err != nil {
 		return heldError(err)
 	}
@@ -231,7 +231,7 @@ func (a *app) backfill(s *services, sources *barSources, through market.Date, ru
 
 // fetchHistory claims history, makes the calls of a plan and prints the report.
 func (a *app) fetchHistory(ctx context.Context, s *services, f runFlags, source string, through market.Date, planned func(backfill.Job, *barSources) (backfill.Plan, error)) error {
-	report, err := a.claimAndRun(ctx, s, period{backfill.Name, backfill.Period, f.wait}, func(ctx context.Context, run store.Run) (sweep.Report, error) {
+	report, err := a.claimAndRun(ctx, s, period{job: backfill.Name, name: backfill.Period, wait: f.wait}, func(ctx context.Context, run store.Run) (sweep.Report, error) {
 		sources, err := a.bars(ctx, s, source)
 		if err != nil {
 			return sweep.Report{}, err

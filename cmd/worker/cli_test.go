@@ -97,7 +97,6 @@ func TestJSONAloneOnStandardOutput(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	for _, args := range [][]string{
-		{"--json"},
 		{"keys", "--json"},
 		{"--nonsense", "--json"},
 		{"status", "--nonsense", "--json"},
@@ -116,7 +115,7 @@ func TestJSONAloneOnStandardOutput(t *testing.T) {
 			t.Errorf("worker %v: exit %d: %+v", args, s.code, problem)
 		}
 	}
-	for _, args := range [][]string{{"status", "--nonsense"}, {"--nonsense", "--json=false"}, {"--nonsense", "--", "--json"}, {}, {"keys"}} {
+	for _, args := range [][]string{{"status", "--nonsense"}, {"--nonsense", "--json=false"}, {"--nonsense", "--", "--json"}, {"keys"}} {
 		if s := w.run(args...); s.code != exitUsage || s.out != "" {
 			t.Errorf("worker %v: exit %d, standard output %q", args, s.code, s.out)
 		}

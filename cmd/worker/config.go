@@ -116,6 +116,9 @@ type config struct {
 
 	// source is what ohlcv.source says; empty: the provider's name.
 	source string
+	// texts are the settings as they were read, by their names in the
+	// environment.
+	texts map[string]string
 	// fromWhere tells for each setting that is not the default, by its name
 	// in the environment, what set it.
 	fromWhere map[string]string
@@ -392,6 +395,14 @@ func (l *loader) text(env string) string {
 	return s.standard
 }
 
+func (l *loader) texts() map[string]string {
+	texts := map[string]string{}
+	for _, s := range settings() {
+		texts[s.env] = l.text(s.env)
+	}
+	return texts
+}
+
 func (l *loader) build() config {
 	c := config{
 		RedisURL:    l.url("SA_REDIS__URL", "redis", "rediss"),
@@ -436,6 +447,7 @@ func (l *loader) build() config {
 		Schedule:       l.schedules(),
 		LogLevel:       l.level("SA_LOG__LEVEL"),
 		LogFormat:      l.oneOf("SA_LOG__FORMAT", "", "json", "console"),
+		texts:          l.texts(),
 		fromWhere:      l.from,
 	}
 	for _, name := range c.BarSources {

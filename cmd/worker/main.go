@@ -22,6 +22,7 @@ func main() {
 	ctx, stop := untilSignal(context.Background())
 	code := run(ctx, os.Args[1:], process{
 		Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Hangups: hangups,
 	})
 	stop()
 	os.Exit(code)
@@ -63,4 +64,12 @@ func untilSignal(parent context.Context) (context.Context, func()) {
 		signal.Stop(signals)
 		cancel(nil)
 	}
+}
+
+// hangups tells of each SIGHUP until stop is called; before and after, a SIGHUP
+// ends the process, as a terminal that goes away does.
+func hangups() (told <-chan os.Signal, stop func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	return signals, func() { signal.Stop(signals) }
 }

@@ -145,6 +145,10 @@ type period struct {
 	job, name string
 	// wait is for a claim that another process holds.
 	wait bool
+	// after is the newest run of the job that is known to who decided about
+	// this one: if the period has had another since, it is not run. nil: it is
+	// run whatever others have done.
+	after *int64
 }
 
 // claimAndRun takes the period for this process, runs it and closes it.
@@ -154,6 +158,8 @@ func (a *app) claimAndRun(ctx context.Context, s *services, p period, do func(co
 		return sweep.Report{}, heldError(err)
 	}
 	defer release()
+	// The run keeps its claim while it is being stopped.
+	defer a.mirror(context.WithoutCancel(ctx), s.rdb, p, run)()
 	started := a.now()
 	report, err := do(ctx, run)
 	if err != nil {
@@ -196,7 +202,11 @@ func (a *app) tryClaim(ctx context.Context, s *services, p period) (func(), stor
 	if err != nil {
 		return nil, nil, err
 	}
-	run, err := s.db.Begin(ctx, p.job, p.name, newOwner())
+	last := int64(store.AfterAny)
+	if p.after != nil {
+		last = *p.after
+	}
+	run, err := s.db.BeginAfter(ctx, p.job, p.name, newOwner(), last)
 	if err != nil {
 		release()
 		return nil, nil, err

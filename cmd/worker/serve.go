@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,8 +65,11 @@ what a day's calls did not suffice for, is asked for again until the next period
 due. After a time away the newest period is run, which brings what was missed; for
 each other one the journal says why it was not.
 
-On SIGTERM the calls in flight are finished, and the exit code is 0 within 20
-seconds; a second signal ends the process at once.`,
+On SIGHUP the configuration file, the files of secrets and the list of symbols are
+read again: schedules, limits, keys and universe change at once, with what has
+changed in the log. A file with a mistake changes nothing. On SIGTERM the calls in
+flight are finished, and the exit code is 0 within 20 seconds; a second signal ends
+the process at once.`,
 		Example: "  worker serve\n  SA_SCHEDULER__DAILY_BARS_CRON='45 18 * * 1-5' worker serve",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context()) },
@@ -74,6 +79,13 @@ seconds; a second signal ends the process at once.`,
 func (a *app) serve(ctx context.Context) error {
 	if !a.cfg.Schedule.Enabled {
 		return usagef("SA_SCHEDULER__ENABLED is false: there is nothing to serve")
+	}
+	if err := a.needKey(runFlags{}, a.cfg.barSources()...); err != nil {
+		return err
+	}
+	symbols, err := a.givenSymbols(once{})
+	if err != nil {
+		return err
 	}
 	s, err := a.openServices(ctx)
 	if err != nil {
@@ -90,27 +102,137 @@ func (a *app) serve(ctx context.Context) error {
 	}
 	defer release()
 	s.calling = true
-	r := runner.Runner{Tasks: a.tasks(s), Journal: s.db, Now: a.now, Tell: a.logEvent}
-	for _, t := range r.Tasks {
+	a.serveSchedules(ctx, s, symbols)
+	return nil
+}
+
+// serveSchedules runs the schedules until ctx ends. A reload ends the runs as a
+// stop does, with the calls in flight finished, and goes on with them under the
+// new configuration: so a lower limit holds at once.
+func (a *app) serveSchedules(ctx context.Context, s *services, symbols []market.Symbol) {
+	hangups, stop := a.hangups()
+	defer stop()
+	r := runner.Runner{Journal: s.db, Now: a.now}
+	for ctx.Err() == nil {
+		r.Tasks, r.Tell, r.Changed = a.tasks(s), a.newTeller().tell, a.now()
+		a.announce(r.Tasks)
+		generation, end := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			r.Serve(generation)
+		}()
+		next, now := a.awaitReload(ctx, hangups, symbols)
+		end()
+		<-done
+		a, symbols = next, now
+	}
+	a.log.Info("stopped")
+}
+
+func (a *app) hangups() (<-chan os.Signal, func()) {
+	if a.Hangups == nil {
+		return nil, func() {}
+	}
+	return a.Hangups()
+}
+
+// awaitReload returns the program with its new configuration, and the symbols of
+// that, when there is a good one; at the end of ctx those that it has.
+func (a *app) awaitReload(ctx context.Context, hangups <-chan os.Signal, symbols []market.Symbol) (*app, []market.Symbol) {
+	for {
+		select {
+		case <-ctx.Done():
+			return a, symbols
+		case <-hangups:
+		}
+		next, now, err := a.reloaded()
+		if err != nil {
+			a.log.Error(err.Error())
+			continue
+		}
+		a.logChanges(next, symbols, now)
+		return next, now
+	}
+}
+
+// announce says when each task is due, and what is odd about its schedule.
+func (a *app) announce(tasks []runner.Task) {
+	for _, t := range tasks {
 		for _, note := range t.Schedule.Notes(a.now()) {
 			a.log.Warn("schedule", zap.String("job", t.Name), zap.String("note", note))
 		}
 		a.log.Info("scheduled", zap.String("job", t.Name), zap.Stringer("spec", t.Schedule), zap.Time("next", t.Schedule.Next(a.now())))
 	}
-	r.Serve(ctx)
-	a.log.Info("stopped")
-	return nil
+	if env := a.cfg.keyless(alphavantage.Name); env != "" {
+		a.log.Warn(env + " is not set: " + fundamentals.Name + " is not scheduled")
+	}
 }
 
-func (a *app) logEvent(e runner.Event) {
-	fields := []zap.Field{zap.String("job", e.Job), zap.String("period", e.Period), zap.String("state", e.State), zap.String("reason", e.Reason)}
+// quietTime is how long an event that repeats itself is not logged again.
+const quietTime = 15 * time.Minute
+
+// teller logs what a runner tells. What a job has said already, as while a
+// database is away, it says again after quietTime only, with how often.
+type teller struct {
+	app  *app
+	mu   sync.Mutex
+	last map[string]*toldEvent
+}
+
+type toldEvent struct {
+	event   runner.Event
+	at      time.Time
+	repeats int
+}
+
+func (a *app) newTeller() *teller { return &teller{app: a, last: map[string]*toldEvent{}} }
+
+func (t *teller) tell(e runner.Event) {
+	if repeats, say := t.say(e); say {
+		t.app.logEvent(e, repeats)
+	}
+}
+
+// say reports whether an event is to be logged, and how often it was not since.
+func (t *teller) say(e runner.Event) (repeats int, say bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now, last := t.app.now(), t.last[e.Job]
+	if last != nil && sameEvent(last.event, e) && now.Sub(last.at).Abs() < quietTime {
+		last.repeats++
+		return 0, false
+	}
+	if last != nil && sameEvent(last.event, e) {
+		repeats = last.repeats
+	}
+	t.last[e.Job] = &toldEvent{event: e, at: now}
+	return repeats, true
+}
+
+func sameEvent(a, b runner.Event) bool {
+	text := func(err error) string {
+		if err == nil {
+			return ""
+		}
+		return err.Error()
+	}
+	return a.Period == b.Period && a.State == b.State && a.Reason == b.Reason && text(a.Err) == text(b.Err)
+}
+
+func (a *app) logEvent(e runner.Event, repeats int) {
+	log := a.log.With(zap.String("job", e.Job))
+	if repeats > 0 {
+		log = log.With(zap.Int("repeats", repeats))
+	}
+	fields := []zap.Field{zap.String("period", e.Period), zap.String("state", e.State), zap.String("reason", e.Reason)}
 	switch {
 	case e.Err != nil:
-		a.log.Error("schedule", zap.String("job", e.Job), zap.String("error", a.redact(e.Err.Error())))
+		log.Error("schedule", zap.String("error", a.redact(e.Err.Error())))
 	case e.State == "":
-		a.log.Warn("schedule", fields...)
+		log.Warn("schedule", zap.String("reason", e.Reason))
 	default:
-		a.log.Info("period", fields...)
+		log.Info("period", fields...)
 	}
 }
 
@@ -122,23 +244,28 @@ func (a *app) tasks(s *services) []runner.Task {
 			Name: dailybars.Name, Schedule: c.DailyBars, Window: barsWindow, Whole: true,
 			Period: schedule.DailyBars(market.NYSE(), settleTime, c.DailyBars),
 		},
-		Run: func(ctx context.Context, period string) (sweep.Report, error) { return a.scheduledBars(ctx, s, period) },
+		Run: func(ctx context.Context, period string, last int64) (sweep.Report, error) {
+			return a.scheduledBars(ctx, s, period, last)
+		},
 	}, {
 		Job:    schedule.Job{Name: altdata.Name, Schedule: c.Biweekly, Window: altdataWindow, Whole: true, Period: schedule.Biweekly},
 		Ledger: altdata.Period,
-		Run:    func(ctx context.Context, _ string) (sweep.Report, error) { return a.scheduledAltdata(ctx, s) },
+		Run: func(ctx context.Context, _ string, last int64) (sweep.Report, error) {
+			return a.scheduledAltdata(ctx, s, last)
+		},
 	}}
-	if env := a.cfg.keyless(alphavantage.Name); env != "" {
-		a.log.Warn(env + " is not set: " + fundamentals.Name + " is not scheduled")
+	if a.cfg.keyless(alphavantage.Name) != "" {
 		return tasks
 	}
 	return append(tasks, runner.Task{
 		Job: schedule.Job{Name: fundamentals.Name, Schedule: c.Weekly, Window: weeklyWindow, Period: schedule.Weekly},
-		Run: func(ctx context.Context, period string) (sweep.Report, error) { return a.scheduledWeek(ctx, s, period) },
+		Run: func(ctx context.Context, period string, last int64) (sweep.Report, error) {
+			return a.scheduledWeek(ctx, s, period, last)
+		},
 	})
 }
 
-func (a *app) scheduledBars(ctx context.Context, s *services, name string) (sweep.Report, error) {
+func (a *app) scheduledBars(ctx context.Context, s *services, name string, last int64) (sweep.Report, error) {
 	session, err := market.ParseDate(name)
 	if err != nil {
 		return sweep.Report{}, err
@@ -147,34 +274,34 @@ func (a *app) scheduledBars(ctx context.Context, s *services, name string) (swee
 	if err != nil {
 		return sweep.Report{}, err
 	}
-	return a.scheduled(ctx, s, period{job: dailybars.Name, name: name}, func(ctx context.Context, symbols []market.Symbol, run store.Run) (sweep.Report, error) {
+	return a.scheduled(ctx, s, period{job: dailybars.Name, name: name, after: &last}, func(ctx context.Context, a *app, symbols []market.Symbol, run store.Run) (sweep.Report, error) {
 		return a.loadDailyBars(ctx, s, request{session: session, through: through, symbols: symbols}, run)
 	})
 }
 
-func (a *app) scheduledWeek(ctx context.Context, s *services, name string) (sweep.Report, error) {
+func (a *app) scheduledWeek(ctx context.Context, s *services, name string, last int64) (sweep.Report, error) {
 	week, err := market.ParseWeek(name)
 	if err != nil {
 		return sweep.Report{}, err
 	}
-	return a.scheduled(ctx, s, period{job: fundamentals.Name, name: name}, func(ctx context.Context, symbols []market.Symbol, run store.Run) (sweep.Report, error) {
+	return a.scheduled(ctx, s, period{job: fundamentals.Name, name: name, after: &last}, func(ctx context.Context, a *app, symbols []market.Symbol, run store.Run) (sweep.Report, error) {
 		return a.loadFundamentals(ctx, s, weekRequest{week: week, symbols: symbols}, run)
 	})
 }
 
-func (a *app) scheduledAltdata(ctx context.Context, s *services) (sweep.Report, error) {
+func (a *app) scheduledAltdata(ctx context.Context, s *services, last int64) (sweep.Report, error) {
 	req, err := a.window(altdataFlags{})
 	if err != nil {
 		return sweep.Report{}, err
 	}
-	return a.scheduled(ctx, s, period{job: altdata.Name, name: altdata.Period}, func(ctx context.Context, symbols []market.Symbol, run store.Run) (sweep.Report, error) {
+	return a.scheduled(ctx, s, period{job: altdata.Name, name: altdata.Period, after: &last}, func(ctx context.Context, a *app, symbols []market.Symbol, run store.Run) (sweep.Report, error) {
 		req.symbols = symbols
 		return a.loadAltdata(ctx, s, altdataFlags{}, req, run)
 	})
 }
 
 // scheduled claims a run of the universe and says at its end what came of it.
-func (a *app) scheduled(ctx context.Context, s *services, p period, do func(context.Context, []market.Symbol, store.Run) (sweep.Report, error)) (sweep.Report, error) {
+func (a *app) scheduled(ctx context.Context, s *services, p period, do func(context.Context, *app, []market.Symbol, store.Run) (sweep.Report, error)) (sweep.Report, error) {
 	symbols, err := a.givenSymbols(once{})
 	if err != nil {
 		return sweep.Report{}, err
@@ -182,30 +309,40 @@ func (a *app) scheduled(ctx context.Context, s *services, p period, do func(cont
 	if symbols == nil {
 		symbols = a.universe(ctx, s, true).Symbols
 	}
+	log := a.log
 	report, err := a.claimAndRun(ctx, s, p, func(ctx context.Context, run store.Run) (sweep.Report, error) {
-		a.log.Info("run", zap.Int64("run", run.ID()), zap.String("job", p.job), zap.String("period", p.name), zap.Int("symbols", len(symbols)))
+		of := a.forRun(run.ID())
+		of.log.Info("run", zap.String("job", p.job), zap.String("period", p.name), zap.Int("symbols", len(symbols)))
+		log = of.log
 		// Another replica may have it by then, and goes on at once.
 		ctx, cancel := untilStopping(ctx, run.Lost())
 		defer cancel()
-		return do(ctx, symbols, run)
+		return do(ctx, of, symbols, run)
 	})
 	if err != nil {
 		return report, fmt.Errorf("%s %s: %w", p.job, p.name, err)
 	}
-	a.logReport(report)
+	logReport(log, report)
 	return report, nil
 }
 
+// forRun is the program with a run's id on each line of its log.
+func (a *app) forRun(id int64) *app {
+	of := *a
+	of.log = a.log.With(zap.Int64("run", id))
+	return &of
+}
+
 // logReport says how a run ended: in one line, and one for each failed symbol.
-func (a *app) logReport(r sweep.Report) {
-	a.log.Info("run ended", zap.String("job", r.Job), zap.String("period", r.Period), zap.String("status", string(r.Status)),
+func logReport(log *zap.Logger, r sweep.Report) {
+	log.Info("run ended", zap.String("job", r.Job), zap.String("period", r.Period), zap.String("status", string(r.Status)),
 		zap.Int("symbols", r.Symbols), zap.Int("fetched", r.Fetched), zap.Int("skipped", r.Skipped), zap.Int("failed", r.Failed),
 		zap.Int("rows", r.Rows), zap.Int("calls", r.ProviderCalls), zap.Duration("took", r.FinishedAt.Sub(r.StartedAt)), zap.String("stopped", r.Stopped))
 	for i, f := range r.Failures {
 		if i == listed {
-			a.log.Warn("failed", zap.Int("more", len(r.Failures)-listed))
+			log.Warn("failed", zap.Int("more", len(r.Failures)-listed))
 			return
 		}
-		a.log.Warn("failed", zap.String("symbol", string(f.Symbol)), zap.String("class", string(f.Class)), zap.String("message", f.Message))
+		log.Warn("failed", zap.String("symbol", string(f.Symbol)), zap.String("class", string(f.Class)), zap.String("message", f.Message))
 	}
 }

@@ -28,6 +28,7 @@ type status struct {
 	Session  market.Date   `json:"newest_final_session"`
 	Bars     barStatus     `json:"bars"`
 	Datasets []dataset     `json:"datasets"`
+	Schedule []jobOutlook  `json:"schedule"`
 	Quotas   []quotaStatus `json:"quotas"`
 	Runs     []runStatus   `json:"runs"`
 }
@@ -70,7 +71,7 @@ type runStatus struct {
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "status",
-		Short:   "What is stored, what ran last, and what is left of the quotas",
+		Short:   "What is stored, what ran last and runs next, and what is left of the quotas",
 		Example: "  worker status\n  worker status --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -111,6 +112,7 @@ func (a *app) showStatus(ctx context.Context, s *services) error {
 		datasets.AppendRow(table.Row{d.Job, d.Period, d.done(), d.lastRun(), d.nextPeriod()})
 	}
 	a.printf("%s\n", datasets.Render())
+	a.printOutlooks(st.Schedule)
 	quotas := a.newTable("quota", "may go now", "limit", "pace", "starts anew")
 	for _, q := range st.Quotas {
 		reset, pace := "sliding", fmt.Sprintf("%.0f %%", 100*q.Share)
@@ -179,6 +181,9 @@ func (a *app) readStatus(ctx context.Context, s *services) (status, error) {
 		st.Runs = append(st.Runs, newRunStatus(r))
 	}
 	if st.Datasets, err = a.datasets(ctx, s, st.Session); err != nil {
+		return status{}, err
+	}
+	if st.Schedule, err = a.outlooks(ctx, s); err != nil {
 		return status{}, err
 	}
 	st.Quotas, err = a.quotas(ctx, s)

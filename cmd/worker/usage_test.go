@@ -127,6 +127,9 @@ func TestWithoutAKey(t *testing.T) {
 	if s.code != exitUsage || !strings.Contains(s.err, "--demo") || !strings.Contains(s.err, "SA_ALPHA_VANTAGE_API_KEY") {
 		t.Errorf("exit %d: %s", s.code, s.err)
 	}
+	if s := w.run(); s.code != exitUsage || !strings.Contains(s.err, "SA_ALPHA_VANTAGE_API_KEY") {
+		t.Errorf("worker alone, which serves: exit %d: %s", s.code, s.err)
+	}
 	if dry := w.run("run", "daily-bars", "--symbols", "AAPL", "--dry-run"); dry.code != exitOK {
 		t.Errorf("a dry run needs no key, but: exit %d: %s", dry.code, dry.err)
 	}
@@ -153,9 +156,6 @@ func TestHelpShowsExamples(t *testing.T) {
 		if s.code != exitOK || !strings.Contains(s.out, "Examples:") {
 			t.Errorf("worker %s --help: exit %d: %s", strings.Join(args, " "), s.code, s.out)
 		}
-	}
-	if s := w.run(); s.code != exitUsage {
-		t.Errorf("without a command: exit %d", s.code)
 	}
 	if s := w.run("run"); s.code != exitUsage {
 		t.Errorf("without a job: exit %d", s.code)

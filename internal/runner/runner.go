@@ -48,9 +48,10 @@ type Journal interface {
 // Task is one scheduled job.
 type Task struct {
 	schedule.Job
-	// Run claims a period, runs it and returns the report. A *[store.HeldError]
-	// says that another process has it.
-	Run func(ctx context.Context, period string) (sweep.Report, error)
+	// Run claims a period, runs it and returns the report, if the job has had no
+	// run of the period since its run last. A *[store.HeldError] says that
+	// another process has it, [store.ErrPassed] that another one has run it.
+	Run func(ctx context.Context, period string, last int64) (sweep.Report, error)
 	// Ledger is the period of its runs in the ledger, if that is not the name
 	// of the scheduled one but the same for all.
 	Ledger string
@@ -67,13 +68,16 @@ type Event struct {
 	Err           error
 }
 
-// Runner runs tasks. All fields but Wait are required.
+// Runner runs tasks. All fields but Changed and Wait are required.
 type Runner struct {
 	Tasks   []Task
 	Journal Journal
 	Now     func() time.Time
 	// Tell is called from several goroutines.
 	Tell func(Event)
+	// Changed is when this process began with the configuration that it has:
+	// what failed before is asked for again at once.
+	Changed time.Time
 	// Wait returns after d or when ctx ends; nil is a timer.
 	Wait func(ctx context.Context, d time.Duration)
 
@@ -121,6 +125,11 @@ func (r *Runner) wait(ctx context.Context, d time.Duration) {
 // again.
 func (r *Runner) Step(ctx context.Context, t *Task) (next time.Time, err error) {
 	now := r.Now()
+	// Before the journal: what runs from here on is not known.
+	last, err := r.newestRun(ctx, t)
+	if err != nil {
+		return now, err
+	}
 	rows, err := r.Journal.Periods(ctx, t.Name, journalRows)
 	if err != nil {
 		return now, fmt.Errorf("read the journal: %w", err)
@@ -146,11 +155,11 @@ func (r *Runner) Step(ctx context.Context, t *Task) (next time.Time, err error) 
 				return now, err
 			}
 		}
-		return r.attempt(ctx, t, d.Run.Period, d.Run.Tick)
+		return r.attempt(ctx, t, start{d.Run.Period, d.Run.Tick, last})
 	case open == nil:
 		return d.Next, nil
 	}
-	return r.goOn(ctx, t, open, d.Next)
+	return r.goOn(ctx, t, open, d.Next, last)
 }
 
 // read takes from the journal which periods it has, the newest tick that it has
@@ -177,7 +186,7 @@ func read(rows []store.PeriodInfo, now time.Time) (known map[string]bool, settle
 }
 
 // goOn asks again for a period that is not complete, when it is time for that.
-func (r *Runner) goOn(ctx context.Context, t *Task, open *store.PeriodInfo, deadline time.Time) (time.Time, error) {
+func (r *Runner) goOn(ctx context.Context, t *Task, open *store.PeriodInfo, deadline time.Time, newest int64) (time.Time, error) {
 	last, asked, err := r.last(ctx, t, open)
 	if err != nil {
 		return r.Now(), err
@@ -186,7 +195,10 @@ func (r *Runner) goOn(ctx context.Context, t *Task, open *store.PeriodInfo, dead
 		if wait := r.sinceAttempt(t, open.Period); wait < failedWait {
 			return r.Now().Add(failedWait - wait), nil // the ledger does not show it yet
 		}
-		return r.attempt(ctx, t, open.Period, open.Tick)
+		return r.attempt(ctx, t, start{open.Period, open.Tick, newest})
+	}
+	if last.Status == string(sweep.Failed) && last.Ended.Before(r.Changed) && !r.attemptedSince(t, open.Period, r.Changed) {
+		return r.attempt(ctx, t, start{open.Period, open.Tick, newest})
 	}
 	last.Deadline = deadline
 	at, ok, why := schedule.FollowUp(last)
@@ -200,7 +212,7 @@ func (r *Runner) goOn(ctx context.Context, t *Task, open *store.PeriodInfo, dead
 	if at.After(r.Now()) {
 		return earlier(at, deadline), nil
 	}
-	return r.attempt(ctx, t, open.Period, open.Tick)
+	return r.attempt(ctx, t, start{open.Period, open.Tick, newest})
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -256,12 +268,35 @@ func midnight(t time.Time) time.Time {
 	return (market.DateOf(t.In(market.NewYork())) + 1).In(market.NewYork(), 0, 0)
 }
 
-// attempt runs a period, unless another process has it.
-func (r *Runner) attempt(ctx context.Context, t *Task, period string, tick time.Time) (next time.Time, err error) {
+// newestRun is the newest run of a job, 0 if there is none.
+func (r *Runner) newestRun(ctx context.Context, t *Task) (int64, error) {
+	runs, err := r.Journal.Runs(ctx, t.Name, 1)
+	if err != nil {
+		return 0, fmt.Errorf("read the runs: %w", err)
+	}
+	if len(runs) == 0 {
+		return 0, nil
+	}
+	return runs[0].ID, nil
+}
+
+// start is a period that is to be run, if there is no newer run of it than last.
+type start struct {
+	period string
+	tick   time.Time
+	last   int64
+}
+
+// attempt runs a period, unless another process has it or has just had it.
+func (r *Runner) attempt(ctx context.Context, t *Task, at start) (next time.Time, err error) {
+	period, tick := at.period, at.tick
 	if err := r.note(ctx, t, period, store.Running, "", tick); err != nil {
 		return r.Now(), err
 	}
-	report, err := r.guarded(ctx, t, period)
+	report, err := r.guarded(ctx, t, at)
+	if errors.Is(err, store.ErrPassed) {
+		return r.Now(), nil
+	}
 	var held *store.HeldError
 	if errors.As(err, &held) {
 		return r.Now().Add(heldWait), nil
@@ -299,14 +334,23 @@ func (r *Runner) sinceAttempt(t *Task, period string) time.Duration {
 	return r.Now().Sub(ended)
 }
 
+// attemptedSince reports whether this process has ended an attempt at a period
+// at since or later.
+func (r *Runner) attemptedSince(t *Task, period string, since time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ended, ok := r.ended[t.Name+" "+period]
+	return ok && !ended.Before(since)
+}
+
 // guarded turns a panic of a run into an error, so that the other jobs go on.
-func (r *Runner) guarded(ctx context.Context, t *Task, period string) (report sweep.Report, err error) {
+func (r *Runner) guarded(ctx context.Context, t *Task, at start) (report sweep.Report, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	return t.Run(ctx, period)
+	return t.Run(ctx, at.period, at.last)
 }
 
 // reason says what of a report is not complete.

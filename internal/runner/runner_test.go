@@ -29,6 +29,8 @@ type world struct {
 	answer func(job, period string, n int) (sweep.Report, time.Duration, error)
 	tries  map[string]int
 	log    []string
+	// between is called by the next Periods, once.
+	between func()
 }
 
 func newWorld(t *testing.T, now time.Time) *world {
@@ -37,6 +39,10 @@ func newWorld(t *testing.T, now time.Time) *world {
 
 func (w *world) Periods(_ context.Context, job string, limit int) ([]store.PeriodInfo, error) {
 	var rows []store.PeriodInfo
+	if w.between != nil {
+		defer w.between()
+		w.between = nil
+	}
 	for _, p := range w.periods {
 		if p.Job == job && len(rows) < limit {
 			rows = append(rows, p)
@@ -71,8 +77,13 @@ func (w *world) Runs(_ context.Context, job string, limit int) ([]store.RunInfo,
 	return runs, nil
 }
 
-func (w *world) run(job string) func(context.Context, string) (sweep.Report, error) {
-	return func(_ context.Context, period string) (sweep.Report, error) {
+func (w *world) run(job string) func(context.Context, string, int64) (sweep.Report, error) {
+	return func(_ context.Context, period string, last int64) (sweep.Report, error) {
+		for _, r := range w.runs {
+			if r.Job == job && r.Period == period && r.ID > last {
+				return sweep.Report{}, store.ErrPassed
+			}
+		}
 		w.tries[job+period]++
 		report, took, err := sweep.NewReport(job, period, 0, tally(sweep.Stored), false), time.Minute, error(nil)
 		if w.answer != nil {
@@ -329,5 +340,50 @@ func TestTheRunOfAnotherPeriod(t *testing.T) {
 	w.until(at(time.December, 7, 20, 0))
 	if w.tries["daily_bars2026-12-07"] != 1 || w.states("daily_bars")["2026-12-07"] != "complete" {
 		t.Errorf("%d tries, %v", w.tries["daily_bars2026-12-07"], w.states("daily_bars"))
+	}
+}
+
+// What failed under another configuration is asked for at once under a new one,
+// and then as always.
+func TestAChangeOfTheConfiguration(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, at(time.December, 7, 18, 30))
+	w.answer = func(job, period string, _ int) (sweep.Report, time.Duration, error) {
+		r := report(job, period, sweep.ProviderError)
+		r.Status = sweep.Failed
+		return r, time.Second, nil
+	}
+	r := runner.Runner{Tasks: w.tasks()[:1], Journal: w, Now: func() time.Time { return w.now }, Tell: func(runner.Event) {}}
+	step := func(want int) {
+		t.Helper()
+		for range 3 {
+			if _, err := r.Step(t.Context(), &r.Tasks[0]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := w.tries["daily_bars2026-12-07"]; n != want {
+			t.Errorf("%d tries, want %d", n, want)
+		}
+	}
+	step(1)
+	w.now = w.now.Add(time.Minute)
+	step(1)
+	r.Changed = w.now
+	step(2)
+	w.now = w.now.Add(time.Minute)
+	step(2)
+}
+
+// A period that another process has run since this one looked is not run again.
+func TestARunInBetween(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, at(time.December, 7, 18, 30))
+	w.between = func() {
+		w.runs = []store.RunInfo{{ID: 7, Job: "daily_bars", Period: "2026-12-07", Status: "ok", Started: w.now, Finished: w.now}}
+		w.periods = []store.PeriodInfo{{Job: "daily_bars", Period: "2026-12-07", State: store.Complete, Tick: w.now}}
+	}
+	w.until(at(time.December, 7, 20, 0))
+	if n := w.tries["daily_bars2026-12-07"]; n != 0 {
+		t.Errorf("%d tries", n)
 	}
 }

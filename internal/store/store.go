@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/alpha-oracle/worker/internal/market"
@@ -25,6 +26,13 @@ const (
 	Stored    = "stored"
 	Unchanged = "unchanged"
 )
+
+// ErrPassed says that a period has had a run that who wants to begin one did not
+// know of.
+var ErrPassed = errors.New("the period has been run meanwhile")
+
+// AfterAny is the last run for a BeginAfter that takes no account of others.
+const AfterAny = math.MaxInt64
 
 // ErrFenced is returned by every write of a run that is no longer the owner
 // of its period. Nothing of that write is stored.
@@ -76,6 +84,10 @@ type DB interface {
 	// by itself; the next Begin then takes the period over, and the old run
 	// can store nothing more.
 	Begin(ctx context.Context, job, period, owner string) (Run, error)
+	// BeginAfter is Begin for who has decided by the runs that it knows, of
+	// which last is the newest of the job, 0 if there was none: if the period
+	// has had another run since, it returns [ErrPassed].
+	BeginAfter(ctx context.Context, job, period, owner string, last int64) (Run, error)
 
 	// Periods returns the rows of the journal, at most limit of them, of all
 	// jobs if job is "": the newest tick first, and those without one last.

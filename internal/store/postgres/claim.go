@@ -42,6 +42,7 @@ const (
 type claim struct {
 	db          *DB
 	job, period string
+	last        int64 // the newest run that the period may have had
 	run         int64
 	conn        *pgx.Conn
 	asking      uint32 // the server's process that last asked for the lock
@@ -201,7 +202,15 @@ func (c *claim) evict(ctx context.Context, conn *pgx.Conn, pid uint32, owner str
 // open ends the runs whose owners are gone and inserts the new one.
 func (c *claim) open(ctx context.Context, conn *pgx.Conn, owner string) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if err := c.interrupt(ctx, tx.Conn(), false); err != nil {
+		var passed bool
+		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM ingest_runs WHERE job = $1 AND period = $2 AND id > $3)`, c.job, c.period, c.last).Scan(&passed)
+		if err == nil && passed {
+			err = store.ErrPassed
+		}
+		if err == nil {
+			err = c.interrupt(ctx, tx.Conn(), false)
+		}
+		if err != nil {
 			return err
 		}
 		return c.tenure.Renew(func() error {

@@ -28,7 +28,12 @@ type run struct {
 
 // Begin implements [store.DB].
 func (db *DB) Begin(ctx context.Context, job, period, owner string) (store.Run, error) {
-	c := &claim{db: db, job: job, period: period, kept: make(chan struct{})}
+	return db.BeginAfter(ctx, job, period, owner, store.AfterAny)
+}
+
+// BeginAfter implements [store.DB].
+func (db *DB) BeginAfter(ctx context.Context, job, period, owner string, last int64) (store.Run, error) {
+	c := &claim{db: db, job: job, period: period, last: last, kept: make(chan struct{})}
 	err := db.retry(ctx, bounded(func(ctx context.Context) error { return c.take(ctx, owner) }))
 	if held := (*store.HeldError)(nil); errors.As(err, &held) {
 		return nil, held

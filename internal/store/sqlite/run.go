@@ -21,6 +21,7 @@ type run struct {
 	db          *DB
 	id          int64
 	job, period string
+	last        int64 // the newest run that the period may have had
 	lock        *flock.Flock
 	tenure      *store.Tenure
 	release     func() error
@@ -28,7 +29,12 @@ type run struct {
 
 // Begin implements [store.DB].
 func (db *DB) Begin(ctx context.Context, job, period, owner string) (store.Run, error) {
-	r := &run{db: db, job: job, period: period, tenure: store.NewTenure(db.lease.Length)}
+	return db.BeginAfter(ctx, job, period, owner, store.AfterAny)
+}
+
+// BeginAfter implements [store.DB].
+func (db *DB) BeginAfter(ctx context.Context, job, period, owner string, last int64) (store.Run, error) {
+	r := &run{db: db, job: job, period: period, last: last, tenure: store.NewTenure(db.lease.Length)}
 	err := r.begin(ctx, owner)
 	if err != nil {
 		r.tenure.Stop()
@@ -91,8 +97,16 @@ func (r *run) take(ctx context.Context, owner string) error {
 
 // open ends the runs whose owners are gone and inserts the new one.
 func (r *run) open(ctx context.Context, tx *sql.Tx, owner string) error {
+	var passed bool
+	err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM ingest_runs WHERE job = ? AND period = ? AND id > ?)`, r.job, r.period, r.last).Scan(&passed)
+	if err == nil && passed {
+		err = store.ErrPassed
+	}
+	if err != nil {
+		return err
+	}
 	now := r.db.stamp()
-	_, err := tx.ExecContext(ctx, `
+	_, err = tx.ExecContext(ctx, `
 		UPDATE ingest_runs SET status = 'interrupted', finished_at = ?
 		WHERE job = ? AND period = ? AND status = 'running'`, now, r.job, r.period)
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/internal/store"
 )
@@ -221,4 +223,29 @@ func closeReleases(t *testing.T, d Database) {
 	begin(t, db, job, period)
 	check(t, db.Close())
 	begin(t, other, job, period)
+}
+
+// Who did not know of a period's newest run does not run it again, whether that
+// has ended or was left by a process that is gone; nothing is changed then.
+func beginAfter(t *testing.T, d Database) {
+	db := open(t, d)
+	first, err := db.BeginAfter(t.Context(), job, period, "worker-1", 0)
+	check(t, err)
+	check(t, first.End(t.Context(), "partial", []byte(`{}`)))
+	before, err := db.Runs(t.Context(), "", 10)
+	check(t, err)
+	if _, err := db.BeginAfter(t.Context(), job, period, "worker-2", first.ID()-1); !errors.Is(err, store.ErrPassed) {
+		t.Errorf("after a run that was not known: %v", err)
+	}
+	after, err := db.Runs(t.Context(), "", 10)
+	check(t, err)
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Error(diff)
+	}
+	other, err := db.BeginAfter(t.Context(), job, period+" B", "worker-2", 0)
+	check(t, err)
+	check(t, other.End(t.Context(), "ok", []byte(`{}`)))
+	second, err := db.BeginAfter(t.Context(), job, period, "worker-2", first.ID())
+	check(t, err)
+	check(t, second.End(t.Context(), "ok", []byte(`{}`)))
 }

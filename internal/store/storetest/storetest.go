@@ -107,6 +107,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 // periodTests are about who may run a period, and what has become of it.
 func periodTests() map[string]func(*testing.T, Database) {
 	return map[string]func(*testing.T, Database){
+		"begin after a run":            beginAfter,
 		"lease of a live owner":        leaseRenewed,
 		"lease of a hung owner":        leaseOver,
 		"lease of a hung owner, many":  leaseOverOfMany,

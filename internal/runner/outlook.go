@@ -1,0 +1,64 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/alpha-oracle/worker/internal/schedule"
+	"github.com/alpha-oracle/worker/internal/store"
+)
+
+// Outlook is what the journal knows of a job, and what comes next.
+type Outlook struct {
+	// Next is the next tick of the schedule.
+	Next time.Time
+	// Due is the period that no process has begun, although its tick Since
+	// has passed; "" if there is none.
+	Due   string
+	Since time.Time
+	// Open is the period that is not at its end; nil if there is none. It is
+	// asked for again at Again, because of Why. A zero Again says that it
+	// runs, or will as soon as a process is there to do it.
+	Open  *store.PeriodInfo
+	Again time.Time
+	Why   string
+	// Newest are the newest periods of the journal, the newest first.
+	Newest []store.PeriodInfo
+}
+
+// newest is how many periods an outlook lists.
+const newest = 5
+
+// Outlook tells how a task stands, and changes nothing. It needs Journal and
+// Now alone. An error is one of the journal or of the job's periods.
+func (r *Runner) Outlook(ctx context.Context, t *Task) (Outlook, error) {
+	now := r.Now()
+	rows, err := r.Journal.Periods(ctx, t.Name, journalRows)
+	if err != nil {
+		return Outlook{}, fmt.Errorf("read the journal: %w", err)
+	}
+	known, settled, open := read(rows, now)
+	d, err := t.Due(now, settled, func(period string) bool { return known[period] })
+	if err != nil {
+		return Outlook{}, err
+	}
+	o := Outlook{Next: t.Schedule.Next(now), Newest: rows[:min(newest, len(rows))]}
+	if d.Run != nil {
+		o.Due, o.Since = d.Run.Period, d.Run.Tick
+		return o, nil
+	}
+	if open == nil {
+		return o, nil
+	}
+	o.Open, o.Why = open, open.Reason
+	last, asked, err := r.last(ctx, t, open)
+	if err != nil || !asked {
+		return o, err
+	}
+	last.Deadline = d.Next
+	if at, ok, why := schedule.FollowUp(last); ok && at.After(now) {
+		o.Again, o.Why = at, why
+	}
+	return o, nil
+}
