@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -157,9 +158,8 @@ Without a command it runs the jobs on their schedules: worker serve.`,
 		a.asJSON = a.asJSON || asksForJSON(a.args)
 		return usagef("%w (see %s --help)", err, cmd.CommandPath())
 	})
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(a.serveCommand(), a.runCommand(), a.backfillCommand(), a.planCommand(), a.statusCommand(), a.gapsCommand(), a.repairCommand(), a.whyCommand(), a.exportCommand(), a.keysCommand(), a.doctorCommand(),
-		a.migrateCommand(), a.simulateCommand(), a.versionCommand())
+		a.migrateCommand(), a.simulateCommand(), a.versionCommand(), a.manCommand(), a.healthcheckCommand())
 	wrapArgs(root)
 	return root
 }
@@ -203,9 +203,19 @@ func wrapArgs(cmd *cobra.Command) {
 	}
 }
 
+// needsNoConfig tells the commands that speak of the program alone.
+func needsNoConfig(cmd *cobra.Command) bool {
+	for ; cmd.HasParent(); cmd = cmd.Parent() {
+		if slices.Contains([]string{"help", "version", "man", "completion", cobra.ShellCompRequestCmd}, cmd.Name()) {
+			return true
+		}
+	}
+	return false
+}
+
 // configure loads the configuration and, from it, the redactor and the log.
 func (a *app) configure(cmd *cobra.Command) error {
-	if cmd.Name() == "help" || cmd.Name() == "version" {
+	if needsNoConfig(cmd) {
 		return nil
 	}
 	cfg, err := loadConfig(a.configFile, a.Environ)

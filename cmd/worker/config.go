@@ -46,6 +46,7 @@ func settings() []setting {
 	return []setting{
 		{env: "SA_REDIS__URL", meaning: "Redis, redis:// or rediss://; empty: one inside the process", secret: true},
 		{env: "SA_DATABASE__URL", meaning: "Postgres, postgres:// or postgresql://; empty: a SQLite file", secret: true},
+		{env: "SA_DATABASE__MIGRATE", standard: "true", meaning: "false: only worker migrate changes the schema; what else needs a newer one refuses to start"},
 		{env: "SA_DATA_DIR", standard: "./data", meaning: "directory of the embedded files"},
 		{env: "SA_ALPHA_VANTAGE_API_KEY", meaning: "Alpha Vantage's key", secret: true},
 		{env: "SA_DATA__ALPHA_VANTAGE__BASE_URL", standard: "https://www.alphavantage.co", meaning: "Alpha Vantage, or a simulator of it"},
@@ -89,11 +90,13 @@ func settings() []setting {
 type config struct {
 	RedisURL    secret.Value
 	DatabaseURL secret.Value
-	DataDir     string
-	Key         secret.Value
-	BaseURL     string
-	PerMinute   int
-	PerDay      int
+	// NoMigrate leaves the schema to worker migrate.
+	NoMigrate bool
+	DataDir   string
+	Key       secret.Value
+	BaseURL   string
+	PerMinute int
+	PerDay    int
 	// Functions are what is asked of Alpha Vantage for fundamentals.
 	Functions []string
 	EDGAR     edgarConfig
@@ -407,6 +410,7 @@ func (l *loader) build() config {
 	c := config{
 		RedisURL:    l.url("SA_REDIS__URL", "redis", "rediss"),
 		DatabaseURL: l.url("SA_DATABASE__URL", "postgres", "postgresql", "postgresql+asyncpg"),
+		NoMigrate:   l.oneOf("SA_DATABASE__MIGRATE", "", "true", "false") == "false",
 		DataDir:     l.text("SA_DATA_DIR"),
 		Key:         l.apiKey("SA_ALPHA_VANTAGE_API_KEY"),
 		BaseURL:     strings.TrimRight(l.url("SA_DATA__ALPHA_VANTAGE__BASE_URL", "http", "https").Reveal(), "/"),

@@ -195,23 +195,37 @@ func (a *app) checkDataDir() check {
 // checkPolicy: an evicted bucket or done-set is rebuilt, but a bucket starts
 // without tokens then, so eviction costs time.
 func checkPolicy(ctx context.Context, s *services) check {
-	got, err := s.rdb.ConfigGet(ctx, "maxmemory-policy").Result()
+	policy, err := redisSays(ctx, s, "memory", "maxmemory_policy")
 	if err != nil {
 		return check{"redis eviction", stateWarning, "cannot be read: " + err.Error(), "see to it that maxmemory-policy is noeviction"}
 	}
-	policy := got["maxmemory-policy"]
 	if policy != "noeviction" {
 		return check{"redis eviction", stateWarning, "maxmemory-policy is " + policy, "set maxmemory-policy noeviction"}
 	}
 	return check{"redis eviction", stateOK, policy, ""}
 }
 
+// redisSays reads a field of INFO: unlike CONFIG GET it shows no password, so
+// that a user with few rights may have it.
+func redisSays(ctx context.Context, s *services, section, field string) (string, error) {
+	text, err := s.rdb.Info(ctx, section).Result()
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), field+":"); ok {
+			return value, nil
+		}
+	}
+	return "", fmt.Errorf("INFO %s has no %s", section, field)
+}
+
 func checkPersistence(ctx context.Context, s *services) check {
-	got, err := s.rdb.ConfigGet(ctx, "appendonly").Result()
+	on, err := redisSays(ctx, s, "persistence", "aof_enabled")
 	if err != nil {
 		return check{"redis persistence", stateWarning, "cannot be read: " + err.Error(), "see to it that appendonly is yes"}
 	}
-	if got["appendonly"] != "yes" {
+	if on != "1" {
 		return check{
 			"redis persistence", stateWarning, "append-only file is off: a restart forgets the day-trade record and the kill switch's copy",
 			"set appendonly yes",

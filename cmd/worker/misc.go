@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -15,57 +14,6 @@ import (
 	"github.com/alpha-oracle/worker/providers/simulator"
 	"github.com/alpha-oracle/worker/providers/simulator/gateway"
 )
-
-func (a *app) versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "version",
-		Short:   "Print the version",
-		Example: "  worker version\n  worker version --json",
-		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if a.asJSON {
-				return a.printJSON(map[string]string{"version": version, "go": runtime.Version()})
-			}
-			a.printf("worker %s (%s)\n", version, runtime.Version())
-			return nil
-		},
-	}
-}
-
-func (a *app) migrateCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "migrate",
-		Short: "Bring the database's schema up to date",
-		Long: `Brings the database's schema up to date. A database that alpha-oracle made is
-adopted as it is: tables and columns are added, no row is changed or lost. It is
-safe to run while other workers do the same.`,
-		Example: "  worker migrate",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := a.openServices(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			before, _, err := s.db.SchemaVersion(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if err := s.ready(cmd.Context(), true); err != nil {
-				return err
-			}
-			after, _, err := s.db.SchemaVersion(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if a.asJSON {
-				return a.printJSON(map[string]any{"database": s.db.Where(), "before": before, "after": after})
-			}
-			a.printf("%s: schema version %d (before: %d)\n", s.db.Where(), after, before)
-			return nil
-		},
-	}
-}
 
 // simulateFlags are the flags of simulate.
 type simulateFlags struct {

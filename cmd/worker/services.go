@@ -39,6 +39,8 @@ type services struct {
 	embeddedDB, embeddedRedis bool
 	// calling says that this process has the calling rights for its life.
 	calling bool
+	// fixed says that the schema is for others to change.
+	fixed bool
 
 	closers []func()
 }
@@ -46,7 +48,7 @@ type services struct {
 // openServices connects to what the configuration names and to the embedded
 // default for the rest. An error names the server and what was tried.
 func (a *app) openServices(ctx context.Context) (*services, error) {
-	s := &services{embeddedDB: !a.cfg.DatabaseURL.IsSet(), embeddedRedis: !a.cfg.RedisURL.IsSet()}
+	s := &services{embeddedDB: !a.cfg.DatabaseURL.IsSet(), embeddedRedis: !a.cfg.RedisURL.IsSet(), fixed: a.cfg.NoMigrate}
 	if s.embeddedDB || s.embeddedRedis {
 		if err := os.MkdirAll(a.cfg.DataDir, 0o750); err != nil {
 			return nil, fmt.Errorf("data directory (SA_DATA_DIR): %w", err)
@@ -152,9 +154,10 @@ func (s *services) closeAll() {
 	}
 }
 
-// ready migrates the database, or with migrate unset says that it must be.
+// ready migrates the database, or with migrate unset, or where the configuration
+// forbids it, says that it must be.
 func (s *services) ready(ctx context.Context, migrate bool) error {
-	if migrate {
+	if migrate && !s.fixed {
 		if err := s.db.Migrate(ctx); err != nil {
 			return fmt.Errorf("migrate %s: %w", s.db.Where(), err)
 		}
