@@ -39,19 +39,22 @@ type check struct {
 }
 
 func (a *app) doctorCommand() *cobra.Command {
-	var quiet bool
+	var quiet, online bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Check configuration, connections, schema, Redis, clock and keys",
+		Short: "Check configuration, connections, schema, Redis, clocks, files and keys",
 		Long: `Checks what a run needs and says what to do about each finding. It makes no
-provider call. The exit code is 1 if a check failed, 0 otherwise.`,
-		Example: "  worker doctor\n  worker doctor --quiet   # for a container's health check",
+provider call, unless --online lets it spend one of each source of bars, within
+the limits, to see whether the keys are taken. The exit code is 1 if something
+would break the next run, 0 otherwise.`,
+		Example: "  worker doctor\n  worker doctor --online\n  worker doctor --quiet --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.printChecks(a.diagnose(cmd.Context()), quiet)
+			return a.printChecks(a.diagnose(cmd.Context(), online), quiet)
 		},
 	}
 	cmd.Flags().BoolVar(&quiet, "quiet", false, "print only what failed")
+	cmd.Flags().BoolVar(&online, "online", false, "make one call to each source of bars, to try its key")
 	return cmd
 }
 
@@ -78,8 +81,9 @@ func (a *app) printChecks(checks []check, quiet bool) error {
 	return nil
 }
 
-func (a *app) diagnose(ctx context.Context) []check {
-	checks := []check{a.checkConfig(), a.checkKey(), a.checkUserAgent(), a.checkCalendar()}
+func (a *app) diagnose(ctx context.Context, online bool) []check {
+	checks := append([]check{a.checkConfig()}, a.checkKeys()...)
+	checks = append(checks, a.checkUserAgent(), a.checkCalendar(), a.checkSchedule(), checkZones(), a.checkSecretFiles(), a.checkHTTP())
 	if !a.cfg.DatabaseURL.IsSet() || !a.cfg.RedisURL.IsSet() {
 		// First of all, since without it nothing embedded can be opened.
 		dir := a.checkDataDir()
@@ -87,6 +91,7 @@ func (a *app) diagnose(ctx context.Context) []check {
 		if dir.State == stateFailed {
 			return checks
 		}
+		checks = append(checks, a.checkSpace())
 	}
 	s, err := a.openServices(ctx)
 	if err != nil {
@@ -94,13 +99,24 @@ func (a *app) diagnose(ctx context.Context) []check {
 	}
 	defer s.close()
 	checks = append(checks, check{"connections", stateOK, s.where(), ""}, checkSchema(ctx, s))
+	if db, ok := s.db.(serverClock); ok {
+		checks = append(checks, a.checkDatabaseClock(ctx, db))
+	}
+	checks = append(checks, a.checkRedis(ctx, s)...)
+	if online {
+		checks = append(checks, a.tryKeys(ctx, s)...)
+	}
+	return checks
+}
+
+func (a *app) checkRedis(ctx context.Context, s *services) []check {
 	if s.embeddedRedis {
-		return append(checks, check{
+		return []check{{
 			"redis", stateOK, "inside the process: limits are not shared with other processes",
 			"set SA_REDIS__URL when alpha-oracle or a second worker uses the same keys",
-		})
+		}}
 	}
-	return append(checks, checkPolicy(ctx, s), checkPersistence(ctx, s), a.checkClock(ctx, s))
+	return []check{checkPolicy(ctx, s), checkPersistence(ctx, s), a.checkClock(ctx, s)}
 }
 
 // openAdvice says what to do when the services do not open. With an embedded
@@ -133,7 +149,7 @@ func (a *app) checkKey() check {
 	case isLocal(a.cfg.BaseURL):
 		return check{"alpha vantage key", stateOK, "not needed: the base URL is this machine", ""}
 	}
-	return check{"alpha vantage key", stateWarning, "not set", "set SA_ALPHA_VANTAGE_API_KEY; without it only --demo runs"}
+	return check{"alpha vantage key", stateWarning, "not set", "set SA_ALPHA_VANTAGE_API_KEY; without a key of any source only --demo runs"}
 }
 
 func (a *app) checkUserAgent() check {
@@ -168,6 +184,8 @@ func checkSchema(ctx context.Context, s *services) check {
 	switch {
 	case err != nil:
 		c.State, c.Found, c.Advice = stateFailed, err.Error(), "grant the user the right to read the schema"
+	case have < want && s.fixed:
+		c.State, c.Advice = stateFailed, "worker migrate, as the role that owns the tables: SA_DATABASE__MIGRATE is false"
 	case have < want:
 		c.State, c.Advice = stateWarning, "worker migrate (a run does it by itself)"
 	case have > want:

@@ -106,6 +106,12 @@ func (db *DB) Ping(ctx context.Context) error {
 	return nil
 }
 
+// Clock returns the server's time.
+func (db *DB) Clock(ctx context.Context) (now time.Time, err error) {
+	err = db.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now)
+	return now, wrap("clock", err)
+}
+
 // connectError says where a server was looked for and what came of each try.
 type connectError struct {
 	where, user string
