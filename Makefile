@@ -11,7 +11,7 @@ GOVULNCHECK ?= go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run demo test check fmt fmt-check lint bench bench-short bench-limiter bench-limiter-short mutate-limiter chaos chaos-short demo-check readme-check cover vuln docker deps
+.PHONY: help build run demo test check fmt fmt-check lint bench bench-short bench-limiter bench-limiter-short mutate-limiter chaos chaos-short demo-check readme-check cover vuln docker release release-check deps
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -31,7 +31,7 @@ deps: ## install the servers that the tests start: Redis, Postgres, sqlite3
 test: ## run all tests, with the race detector and in random order
 	scripts/test.sh
 
-check: fmt-check lint deps demo-check readme-check bench-short bench-limiter-short chaos-short test ## everything that a change must pass
+check: fmt-check lint deps demo-check readme-check release-check bench-short bench-limiter-short chaos-short test ## everything that a change must pass
 	@echo "check: passed"
 
 fmt: ## format the code
@@ -83,6 +83,12 @@ cover: deps ## measure the coverage, of all packages by all tests
 
 vuln: ## look for known vulnerabilities; asks vuln.go.dev, therefore not part of check
 	$(GOVULNCHECK) ./...
+
+release: ## build dist: archives for six platforms, lists of modules, checksums
+	go run ./internal/release -version $(VERSION) -out dist
+
+release-check: # the same sources give the same binary
+	go run ./internal/release -check
 
 docker: ## build the container image
 	docker build --build-arg VERSION=$(VERSION) --tag $(IMAGE) .

@@ -48,6 +48,7 @@ func mayImport() map[string][]string {
 		"internal/bench":              {},
 		"bench/limiter":               {"internal/limiter"},
 		"internal/arch":               {},
+		"internal/release":            {},
 		"providers":                   {"internal/market"},
 		"providers/":                  {"internal/market", "providers", "providers/wire"},
 		"providers/wire":              {"providers"},
