@@ -24,5 +24,12 @@ COPY --from=build --chown=65532:65532 /out/data /data
 ENV SA_DATA_DIR=/data
 VOLUME /data
 USER 65532:65532
-HEALTHCHECK --interval=60s --timeout=20s --start-period=10s CMD ["/worker", "doctor", "--quiet"]
+ARG VERSION=dev
+LABEL org.opencontainers.image.title="worker" \
+      org.opencontainers.image.description="Market data ingestion for alpha-oracle" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="$VERSION"
+EXPOSE 8080
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s CMD ["/worker", "healthcheck"]
 ENTRYPOINT ["/worker"]
+CMD ["serve"]

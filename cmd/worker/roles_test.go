@@ -150,9 +150,15 @@ func TestLeastPrivilege(t *testing.T) {
 		{"run", "altdata"},
 		{"backfill", "--from", "2025-03-12", "--to", "2026-03-11"},
 		{"backfill", "--from", "2025-03-12", "--to", "2026-03-11", "--reset", "--yes"},
-		{"repair"}, {"plan"}, {"gaps"}, {"why", "AAPL", "2026-03-11"},
+		{"repair"},
+		{"plan"},
+		{"gaps"},
+		{"why", "AAPL", "2026-03-11"},
 		{"export", "facts", "--symbols", "AAPL"},
-		{"status"}, {"keys", "list"}, {"keys", "show", "jobs:daily_bars:2026-03-11:done"}, {"doctor"},
+		{"status"},
+		{"keys", "list"},
+		{"keys", "show", "jobs:daily_bars:2026-03-11:done"},
+		{"doctor"},
 	} {
 		if s := w.run(args...); s.code != exitOK {
 			t.Errorf("worker %s: exit %d: %s%s", strings.Join(args, " "), s.code, s.out, s.err)
@@ -290,7 +296,7 @@ func TestRedisGrantsTheContract(t *testing.T) {
 		case kind == "set":
 			commands = append(commands, []any{"SADD", name, "x"}, []any{"SMEMBERS", name}, []any{"EXPIRE", name, "9"})
 		case kind == "sorted":
-			commands = append(commands, []any{"ZADD", name, "1", "x"}, []any{"ZCOUNT", name, "1", "+inf"}, []any{"ZRANGE", name, "0", "-1"}, []any{"ZREMRANGEBYSCORE", name, "0", "1"})
+			commands = append(commands, []any{"ZADD", name, "1", "x"}, []any{"ZCOUNT", name, "1", "+inf"}, []any{"ZRANGE", name, "0", "-1"}, []any{"ZREMRANGEBYSCORE", name, "0", "1"}, []any{"ZREM", name, "x"})
 		}
 		for _, command := range commands {
 			answer, err := r.admin.Do(t.Context(), append([]any{"ACL", "DRYRUN", "worker"}, command...)...).Text()

@@ -8,86 +8,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"go.yaml.in/yaml/v3"
 )
 
 const configSource = "cmd/worker/config.go"
 
-// service is a service of compose.yaml, as far as these tests look at it.
-type service struct {
-	Image       string
-	Command     []string
-	Environment map[string]string
-	DependsOn   map[string]struct{ Condition string } `yaml:"depends_on"`
-	Healthcheck struct{ Test []string }
-	Ports       []string
-	ReadOnly    bool     `yaml:"read_only"`
-	CapDrop     []string `yaml:"cap_drop"`
-	SecurityOpt []string `yaml:"security_opt"`
-}
-
-func services(t *testing.T) map[string]service {
-	t.Helper()
-	var compose struct{ Services map[string]service }
-	if err := yaml.Unmarshal([]byte(read(t, "compose.yaml")), &compose); err != nil {
-		t.Fatalf("compose.yaml: %v", err)
-	}
-	return compose.Services
-}
-
-func TestComposeWorkerIsConfined(t *testing.T) {
+// The files that hold the secrets stay on their machine.
+func TestSecretsAreIgnored(t *testing.T) {
 	t.Parallel()
-	w := services(t)["worker"]
-	if !w.ReadOnly || !slices.Contains(w.CapDrop, "ALL") || !slices.Contains(w.SecurityOpt, "no-new-privileges:true") {
-		t.Errorf("worker: read_only %t, cap_drop %v, security_opt %v; want all three", w.ReadOnly, w.CapDrop, w.SecurityOpt)
-	}
-	for _, server := range []string{"redis", "postgres"} {
-		if w.DependsOn[server].Condition != "service_healthy" {
-			t.Errorf("worker starts before %s is healthy", server)
-		}
-		if len(services(t)[server].Healthcheck.Test) == 0 {
-			t.Errorf("%s has no health check", server)
-		}
-	}
-}
-
-func TestComposeRedisKeepsItsKeys(t *testing.T) {
-	t.Parallel()
-	command := strings.Join(services(t)["redis"].Command, " ")
-	for _, option := range []string{"--maxmemory-policy noeviction", "--appendonly yes"} {
-		if !strings.Contains(command, option) {
-			t.Errorf("redis: %q lacks %s", command, option)
-		}
-	}
-}
-
-func TestComposeHoldsNoSecretAndOpensNoPort(t *testing.T) {
-	t.Parallel()
-	fromOutside := regexp.MustCompile(`\$\{[A-Z0-9_]+:(\?[^}]+|-)\}`)
-	for name, s := range services(t) {
-		if len(s.Ports) > 0 {
-			t.Errorf("%s opens %v", name, s.Ports)
-		}
-		for variable, value := range s.Environment {
-			secret := regexp.MustCompile(`PASSWORD|KEY|TOKEN|DATABASE__URL`).MatchString(variable)
-			if secret && !fromOutside.MatchString(value) {
-				t.Errorf("%s: %s must come from outside, as ${NAME:?...} or ${NAME:-}", name, variable)
-			}
-		}
-	}
-}
-
-// The file that holds the secrets stays on its machine.
-func TestSecretsFileIsIgnored(t *testing.T) {
-	t.Parallel()
-	if !regexp.MustCompile(`(?m)^/?\.env$`).MatchString(read(t, ".gitignore")) {
-		t.Error(".gitignore does not list /.env")
-	}
-	for line := range strings.Lines(read(t, ".env.example")) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && !strings.HasPrefix(name, "#") && value != "" {
-			t.Errorf(".env.example gives %s a value", name)
-		}
+	if !regexp.MustCompile(`(?m)^/deploy/secrets/$`).MatchString(read(t, ".gitignore")) {
+		t.Error(".gitignore does not list /deploy/secrets/")
 	}
 }
 
@@ -119,12 +48,15 @@ func TestImage(t *testing.T) {
 	if got := execForm(t, in["ENTRYPOINT"]); !slices.Equal(got, []string{"/worker"}) {
 		t.Errorf("ENTRYPOINT %q, want the binary", got)
 	}
+	if got := execForm(t, in["CMD"]); !slices.Equal(got, []string{"serve"}) {
+		t.Errorf("CMD %q, want serve", got)
+	}
 	if len(in["HEALTHCHECK"]) != 1 {
 		t.Fatalf("HEALTHCHECK %v, want one", in["HEALTHCHECK"])
 	}
 	_, command, _ := strings.Cut(in["HEALTHCHECK"][0], "CMD ")
-	if got := execForm(t, []string{command}); len(got) == 0 || got[0] != "/worker" {
-		t.Errorf("HEALTHCHECK %q: the image has no other program than /worker", got)
+	if got := execForm(t, []string{command}); !slices.Equal(got, []string{"/worker", "healthcheck"}) {
+		t.Errorf("HEALTHCHECK %q, want the program's own: the image has no other", got)
 	}
 	if !slices.Contains(in["VOLUME"], "/data") || !slices.Contains(in["ENV"], "SA_DATA_DIR=/data") {
 		t.Errorf("VOLUME %v, ENV %v: want the data directory in a volume", in["VOLUME"], in["ENV"])

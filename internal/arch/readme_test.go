@@ -22,13 +22,13 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// The blocks of README.md with a line <!-- run:name --> above them do what
-// they say. They run in the order of the document, from the root of the
+// The blocks of README.md and docs/deploy.md with a line <!-- run:name --> above them do what
+// they say. They run in the order of the documents, from the root of the
 // repository, against servers of this test and a simulated provider.
 //
 //nolint:paralleltest // the first block builds what the others run
 func TestReadmeCommands(t *testing.T) {
-	blocks := regexp.MustCompile("(?s)<!-- run:([a-z-]+) -->\n+```sh\n(.*?)```").FindAllStringSubmatch(read(t, "README.md"), -1)
+	blocks := regexp.MustCompile("(?s)<!-- run:([a-z-]+) -->\n+```sh\n(.*?)```").FindAllStringSubmatch(read(t, "README.md")+read(t, "docs/deploy.md"), -1)
 	if len(blocks) == 0 {
 		t.Fatal("README.md has no block marked <!-- run:name -->")
 	}
@@ -74,9 +74,13 @@ func placesHere(t *testing.T) *strings.Replacer {
 		t.Fatal(err)
 	}
 	defer func() { _ = listener.Close() }()
+	database := testenv.Postgres(t)
+	_, server, _ := strings.Cut(database, "@")
 	return strings.NewReplacer(
 		"redis://localhost:6379/0", testenv.Redis(t),
-		"postgres://user:password@localhost:5432/alpha_oracle", "'"+testenv.Postgres(t)+"'",
+		"postgres://user:password@localhost:5432/alpha_oracle", "'"+database+"'",
+		"postgres://worker_migrate:password@localhost:5432/alpha_oracle", "'postgres://worker_migrate:password@"+server+"'",
+		"postgres://worker_run:password@localhost:5432/alpha_oracle", "'postgres://worker_run:password@"+server+"'",
 		"127.0.0.1:8090", listener.Addr().String(),
 	)
 }

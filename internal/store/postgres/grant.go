@@ -22,6 +22,7 @@ func rights() map[string]string {
 		"ingest_calls":         writing + ", DELETE",
 		"ingest_coverage":      writing + ", DELETE",
 		"ingest_items":         writing + ", DELETE",
+		"ingest_watermarks":    writing + ", DELETE",
 		"insider_owners":       writing + ", DELETE",
 		"insider_transactions": writing + ", DELETE",
 	}
