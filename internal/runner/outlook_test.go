@@ -51,8 +51,7 @@ func TestOutlook(t *testing.T) {
 func TestOutlookOfARunAtWork(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, at(time.December, 7, 19, 0))
-	w.periods = []store.PeriodInfo{{Job: "daily_bars", Period: "2026-12-07", State: store.Running, Tick: at(time.December, 7, 18, 30)}}
-	w.runs = []store.RunInfo{{ID: 1, Job: "daily_bars", Period: "2026-12-07", Status: "running", Started: at(time.December, 7, 18, 31)}}
+	w.ran("daily_bars", "2026-12-07", store.Running)
 	if o := w.outlook(); o.Open == nil || !o.Again.IsZero() {
 		t.Errorf("%+v", o)
 	}

@@ -21,66 +21,50 @@ import (
 
 // world is a journal, a clock and the jobs of a test.
 type world struct {
-	t       *testing.T
-	now     time.Time
-	periods []store.PeriodInfo
-	runs    []store.RunInfo // the newest first
+	*runner.Memory
+	t   *testing.T
+	now time.Time
 	// answer is how the nth attempt at a period ends, and after what time.
 	answer func(job, period string, n int) (sweep.Report, time.Duration, error)
 	tries  map[string]int
 	log    []string
 	// between is called by the next Periods, once.
 	between func()
+	// unnoted is a period whose end is not noted, as when the process is killed
+	// before.
+	unnoted string
 }
 
 func newWorld(t *testing.T, now time.Time) *world {
-	return &world{t: t, now: now, tries: map[string]int{}}
+	w := &world{t: t, now: now, tries: map[string]int{}}
+	w.Memory = &runner.Memory{Now: func() time.Time { return w.now }}
+	return w
 }
 
-func (w *world) Periods(_ context.Context, job string, limit int) ([]store.PeriodInfo, error) {
-	var rows []store.PeriodInfo
+func (w *world) Periods(ctx context.Context, job string, limit int) ([]store.PeriodInfo, error) {
 	if w.between != nil {
 		defer w.between()
 		w.between = nil
 	}
-	for _, p := range w.periods {
-		if p.Job == job && len(rows) < limit {
-			rows = append(rows, p)
-		}
-	}
-	return rows, nil
+	return w.Memory.Periods(ctx, job, limit)
 }
 
-func (w *world) NotePeriod(_ context.Context, p store.PeriodInfo) (bool, error) {
-	p.Noted = w.now
-	final := []string{store.Complete, store.NoSession, store.Missed, store.GaveUp}
-	for i, row := range w.periods {
-		if row.Job == p.Job && row.Period == p.Period {
-			if slices.Contains(final, row.State) && (p.State != store.Complete || row.State == store.Complete || row.State == store.NoSession) {
-				return false, nil
-			}
-			w.periods[i] = p
-			return true, nil
-		}
+func (w *world) NotePeriod(ctx context.Context, p store.PeriodInfo) (bool, error) {
+	if p.Period == w.unnoted && p.State == store.Complete {
+		w.unnoted = ""
+		return true, nil
 	}
-	w.periods = append([]store.PeriodInfo{p}, w.periods...)
-	return true, nil
-}
-
-func (w *world) Runs(_ context.Context, job string, limit int) ([]store.RunInfo, error) {
-	var runs []store.RunInfo
-	for _, r := range w.runs {
-		if r.Job == job && len(runs) < limit {
-			runs = append(runs, r)
-		}
-	}
-	return runs, nil
+	return w.Memory.NotePeriod(ctx, p)
 }
 
 func (w *world) run(job string) func(context.Context, string, int64) (sweep.Report, error) {
-	return func(_ context.Context, period string, last int64) (sweep.Report, error) {
-		for _, r := range w.runs {
-			if r.Job == job && r.Period == period && r.ID > last {
+	return func(ctx context.Context, period string, last int64) (sweep.Report, error) {
+		runs, err := w.Runs(ctx, job, 100)
+		if err != nil {
+			return sweep.Report{}, err
+		}
+		for _, r := range runs {
+			if r.Period == period && r.ID > last {
 				return sweep.Report{}, store.ErrPassed
 			}
 		}
@@ -93,11 +77,10 @@ func (w *world) run(job string) func(context.Context, string, int64) (sweep.Repo
 			return sweep.Report{}, err
 		}
 		started := w.now
+		end := w.Begin(job, period)
 		w.now = w.now.Add(took)
 		text, _ := json.Marshal(report)
-		w.runs = append([]store.RunInfo{{
-			ID: int64(len(w.runs) + 1), Job: job, Period: period, Status: string(report.Status), Started: started, Finished: w.now, Report: text,
-		}}, w.runs...)
+		end(string(report.Status), text)
 		w.log = append(w.log, fmt.Sprintf("%s %s %s %s", started.In(market.NewYork()).Format("01-02 15:04"), job, period, report.Status))
 		return report, nil
 	}
@@ -166,12 +149,27 @@ func (w *world) until(end time.Time) {
 	w.t.Fatal("the schedule does not come to rest")
 }
 
+// ran adds a run of a period that another process has made, or, if state is
+// Running, makes.
+func (w *world) ran(job, period, state string) {
+	w.t.Helper()
+	end := w.Begin(job, period)
+	if state == store.Complete {
+		end("ok", nil)
+	}
+	if _, err := w.NotePeriod(w.t.Context(), store.PeriodInfo{Job: job, Period: period, State: state, Tick: w.now}); err != nil {
+		w.t.Error(err)
+	}
+}
+
 func (w *world) states(job string) map[string]string {
 	states := map[string]string{}
-	for _, p := range w.periods {
-		if p.Job == job {
-			states[p.Period] = p.State
-		}
+	rows, err := w.Periods(w.t.Context(), job, 1000)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, p := range rows {
+		states[p.Period] = p.State
 	}
 	return states
 }
@@ -283,8 +281,7 @@ func TestAfterATimeAway(t *testing.T) {
 	}
 }
 
-// A run that another process has is left alone, and taken over when that is gone;
-// one that is stored but not noted is not run again.
+// A run that another process has is left alone, and taken over when that is gone.
 func TestTheRunOfAnother(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, at(time.December, 7, 18, 30))
@@ -299,15 +296,16 @@ func TestTheRunOfAnother(t *testing.T) {
 	if w.states("daily_bars")["2026-12-07"] != "complete" || !slices.Contains(w.log, "12-07 19:00 daily_bars 2026-12-07 ok") {
 		t.Errorf("%v\n%s", w.states("daily_bars"), strings.Join(w.log, "\n"))
 	}
-	for i, p := range w.periods {
-		if p.Period == "2026-12-07" {
-			w.periods[i].State = store.Running // killed before it was noted
-		}
-	}
-	tries := w.tries["daily_bars2026-12-07"]
+}
+
+// A run that is stored but not noted is not run again.
+func TestARunThatWasNotNoted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, at(time.December, 7, 18, 30))
+	w.unnoted = "2026-12-07"
 	w.until(at(time.December, 7, 21, 0))
-	if w.states("daily_bars")["2026-12-07"] != "complete" || w.tries["daily_bars2026-12-07"] != tries {
-		t.Errorf("%v, %d tries", w.states("daily_bars"), w.tries["daily_bars2026-12-07"]-tries)
+	if w.states("daily_bars")["2026-12-07"] != "complete" || w.tries["daily_bars2026-12-07"] != 1 || w.unnoted != "" {
+		t.Errorf("%v, %d tries", w.states("daily_bars"), w.tries["daily_bars2026-12-07"])
 	}
 }
 
@@ -335,8 +333,10 @@ func TestAJobThatFails(t *testing.T) {
 func TestTheRunOfAnotherPeriod(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, at(time.December, 7, 19, 0))
-	w.periods = []store.PeriodInfo{{Job: "daily_bars", Period: "2026-12-07", State: store.Running, Tick: at(time.December, 7, 18, 30)}}
-	w.runs = []store.RunInfo{{ID: 1, Job: "daily_bars", Period: "2026-12-01", Status: "ok", Started: at(time.December, 7, 18, 45), Finished: at(time.December, 7, 18, 46)}}
+	if _, err := w.NotePeriod(t.Context(), store.PeriodInfo{Job: "daily_bars", Period: "2026-12-07", State: store.Running, Tick: at(time.December, 7, 18, 30)}); err != nil {
+		t.Fatal(err)
+	}
+	w.Begin("daily_bars", "2026-12-01")("ok", nil)
 	w.until(at(time.December, 7, 20, 0))
 	if w.tries["daily_bars2026-12-07"] != 1 || w.states("daily_bars")["2026-12-07"] != "complete" {
 		t.Errorf("%d tries, %v", w.tries["daily_bars2026-12-07"], w.states("daily_bars"))
@@ -379,8 +379,7 @@ func TestARunInBetween(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, at(time.December, 7, 18, 30))
 	w.between = func() {
-		w.runs = []store.RunInfo{{ID: 7, Job: "daily_bars", Period: "2026-12-07", Status: "ok", Started: w.now, Finished: w.now}}
-		w.periods = []store.PeriodInfo{{Job: "daily_bars", Period: "2026-12-07", State: store.Complete, Tick: w.now}}
+		w.ran("daily_bars", "2026-12-07", store.Complete)
 	}
 	w.until(at(time.December, 7, 20, 0))
 	if n := w.tries["daily_bars2026-12-07"]; n != 0 {
