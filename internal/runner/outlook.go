@@ -56,7 +56,7 @@ func (r *Runner) Outlook(ctx context.Context, t *Task) (Outlook, error) {
 	if err != nil || !asked {
 		return o, err
 	}
-	last.Deadline = d.Next
+	last.Deadline = t.deadline(open.Period, d.Next)
 	if at, ok, why := schedule.FollowUp(last); ok && at.After(now) {
 		o.Again, o.Why = at, why
 	}

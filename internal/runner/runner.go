@@ -34,6 +34,8 @@ const (
 	// skew is how far the clocks of the database and of this machine may be
 	// apart.
 	skew = 15 * time.Minute
+	// horizon is how many ticks are looked through for the next period.
+	horizon = 1000
 	// failedWait is how long a journal that cannot be read is left alone.
 	failedWait = 15 * time.Second
 )
@@ -185,8 +187,23 @@ func read(rows []store.PeriodInfo, now time.Time) (known map[string]bool, settle
 	return known, settled, open
 }
 
-// goOn asks again for a period that is not complete, when it is time for that.
-func (r *Runner) goOn(ctx context.Context, t *Task, open *store.PeriodInfo, deadline time.Time, newest int64) (time.Time, error) {
+// deadline is until when a period is asked for: the first tick from next on at
+// which there is another one to be run. A holiday has nothing to make way for; a
+// tick whose period cannot be told counts, since Due will say so then.
+func (t *Task) deadline(period string, next time.Time) time.Time {
+	for range horizon {
+		p, err := t.Period(next)
+		if err != nil || p.Closed == "" && p.Name != period {
+			break
+		}
+		next = t.Schedule.Next(next)
+	}
+	return next
+}
+
+// goOn asks again for a period that is not complete, when it is time for that,
+// and looks again at the next tick at the latest.
+func (r *Runner) goOn(ctx context.Context, t *Task, open *store.PeriodInfo, tick time.Time, newest int64) (time.Time, error) {
 	last, asked, err := r.last(ctx, t, open)
 	if err != nil {
 		return r.Now(), err
@@ -200,7 +217,7 @@ func (r *Runner) goOn(ctx context.Context, t *Task, open *store.PeriodInfo, dead
 	if last.Status == string(sweep.Failed) && last.Ended.Before(r.Changed) && !r.attemptedSince(t, open.Period, r.Changed) {
 		return r.attempt(ctx, t, start{open.Period, open.Tick, newest})
 	}
-	last.Deadline = deadline
+	last.Deadline = t.deadline(open.Period, tick)
 	at, ok, why := schedule.FollowUp(last)
 	if !ok {
 		state := store.GaveUp
@@ -210,7 +227,7 @@ func (r *Runner) goOn(ctx context.Context, t *Task, open *store.PeriodInfo, dead
 		return r.Now(), r.note(ctx, t, open.Period, state, why, open.Tick)
 	}
 	if at.After(r.Now()) {
-		return earlier(at, deadline), nil
+		return earlier(at, tick), nil
 	}
 	return r.attempt(ctx, t, start{open.Period, open.Tick, newest})
 }

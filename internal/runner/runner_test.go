@@ -263,6 +263,26 @@ func TestWhatIsNotCompleteIsAskedForAgain(t *testing.T) {
 	}
 }
 
+// A tick on a day without session does not end the asking for the session before.
+func TestAHolidayIsNoDeadline(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, at(time.December, 24, 18, 0))
+	w.answer = func(job, period string, n int) (sweep.Report, time.Duration, error) {
+		if job == "daily_bars" && period == "2026-12-24" && n <= 3 {
+			return report(job, period, sweep.Stored, sweep.Quota), time.Minute, nil
+		}
+		return report(job, period, sweep.Stored), time.Minute, nil
+	}
+	w.until(at(time.December, 27, 12, 0))
+	got := w.states("daily_bars")
+	if got["2026-12-24"] != "complete" || got["2026-12-25"] != "no_session" {
+		t.Errorf("%v\n%s", got, strings.Join(w.log, "\n"))
+	}
+	if !slices.Contains(w.log, "12-27 00:01 daily_bars 2026-12-24 ok") {
+		t.Errorf("%s", strings.Join(w.log, "\n"))
+	}
+}
+
 // After a time away only the newest session is run, which brings the others.
 func TestAfterATimeAway(t *testing.T) {
 	t.Parallel()
