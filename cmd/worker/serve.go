@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -236,33 +237,43 @@ func (a *app) logEvent(e runner.Event, repeats int) {
 	}
 }
 
-// tasks are the scheduled jobs that the configuration suffices for.
-func (a *app) tasks(s *services) []runner.Task {
-	c := a.cfg.Schedule
-	tasks := []runner.Task{{
+// tasks are the scheduled jobs, by when they are due; how each is run is
+// for the caller to fill in.
+func (c scheduleConfig) tasks() []runner.Task {
+	return []runner.Task{{
 		Job: schedule.Job{
 			Name: dailybars.Name, Schedule: c.DailyBars, Window: barsWindow, Whole: true,
 			Period: schedule.DailyBars(market.NYSE(), settleTime, c.DailyBars),
 		},
-		Run: func(ctx context.Context, period string, last int64) (sweep.Report, error) {
-			return a.scheduledBars(ctx, s, period, last)
-		},
 	}, {
 		Job:    schedule.Job{Name: altdata.Name, Schedule: c.Biweekly, Window: altdataWindow, Whole: true, Period: schedule.Biweekly},
 		Ledger: altdata.Period,
-		Run: func(ctx context.Context, _ string, last int64) (sweep.Report, error) {
+	}, {
+		Job: schedule.Job{Name: fundamentals.Name, Schedule: c.Weekly, Window: weeklyWindow, Period: schedule.Weekly},
+	}}
+}
+
+// tasks are the scheduled jobs that the configuration suffices for.
+func (a *app) tasks(s *services) []runner.Task {
+	runs := map[string]func(context.Context, string, int64) (sweep.Report, error){
+		dailybars.Name: func(ctx context.Context, period string, last int64) (sweep.Report, error) {
+			return a.scheduledBars(ctx, s, period, last)
+		},
+		altdata.Name: func(ctx context.Context, _ string, last int64) (sweep.Report, error) {
 			return a.scheduledAltdata(ctx, s, last)
 		},
-	}}
-	if a.cfg.keyless(alphavantage.Name) != "" {
-		return tasks
-	}
-	return append(tasks, runner.Task{
-		Job: schedule.Job{Name: fundamentals.Name, Schedule: c.Weekly, Window: weeklyWindow, Period: schedule.Weekly},
-		Run: func(ctx context.Context, period string, last int64) (sweep.Report, error) {
+		fundamentals.Name: func(ctx context.Context, period string, last int64) (sweep.Report, error) {
 			return a.scheduledWeek(ctx, s, period, last)
 		},
-	})
+	}
+	tasks := a.cfg.Schedule.tasks()
+	for i := range tasks {
+		tasks[i].Run = runs[tasks[i].Name]
+	}
+	if a.cfg.keyless(alphavantage.Name) != "" {
+		tasks = slices.DeleteFunc(tasks, func(t runner.Task) bool { return t.Name == fundamentals.Name })
+	}
+	return tasks
 }
 
 func (a *app) scheduledBars(ctx context.Context, s *services, name string, last int64) (sweep.Report, error) {

@@ -72,12 +72,26 @@ func newWindow(w Window) (window, error) {
 		w.Exact = false
 		return window{w, keys, float64(w.Limit), 0}, nil
 	}
+	rate := w.Rate()
 	w.Burst = max(1, w.Burst)
 	w.Margin = w.margin()
 	if w.Exact {
-		return window{w, keys, float64(w.Limit), float64(w.Limit) / (w.Length + w.Margin).Seconds()}, nil
+		return window{w, keys, float64(w.Limit), rate}, nil
 	}
-	return window{w, keys, float64(w.Burst), float64(w.Limit-w.Burst+1) / (w.Length + w.Margin).Seconds()}, nil
+	return window{w, keys, float64(w.Burst), rate}, nil
+}
+
+// Rate returns the calls per second that a sliding window lets through in the
+// long run; 0 for a day.
+func (w Window) Rate() float64 {
+	calls := w.Limit - max(1, w.Burst) + 1
+	switch {
+	case w.Daily != nil:
+		return 0
+	case w.Exact:
+		calls = w.Limit
+	}
+	return float64(calls) / (w.Length + w.margin()).Seconds()
 }
 
 func (w Window) check() error {

@@ -430,3 +430,22 @@ func TestLostKeysLetNothingThrough(t *testing.T) {
 		})
 	}
 }
+
+// The rate is what a window lets through in the long run, less its margin.
+func TestRateOfAWindow(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		window limiter.Window
+		want   float64
+	}{
+		"a margin by default": {limiter.Window{Limit: 5, Length: time.Minute}, 5.0 / 61},
+		"no margin":           {limiter.Window{Limit: 5, Length: time.Minute, Margin: -1}, 5.0 / 60},
+		"a burst":             {limiter.Window{Limit: 5, Length: time.Minute, Margin: time.Second, Burst: 3}, 3.0 / 61},
+		"exact":               {limiter.Window{Limit: 5, Length: time.Minute, Margin: time.Second, Burst: 3, Exact: true}, 5.0 / 61},
+		"a day":               {limiter.Window{Limit: 5, Daily: time.UTC}, 0},
+	} {
+		if got := test.window.Rate(); math.Abs(got-test.want) > 1e-12 {
+			t.Errorf("%s: %v, want %v", name, got, test.want)
+		}
+	}
+}
