@@ -103,7 +103,12 @@ func (a *app) rehearse(ctx context.Context, f rehearseFlags) error {
 	if err := r.run(ctx, span{days.From.In(market.NewYork(), 0, 0), (days.To + 1).In(market.NewYork(), 0, 0)}); err != nil {
 		return fmt.Errorf("rehearse: %w", err)
 	}
-	report, err := a.rehearsalReport(ctx, r, days, len(symbols))
+	return a.tellRehearsal(ctx, r, days, len(symbols))
+}
+
+// tellRehearsal prints what has happened, and fails if there were faults.
+func (a *app) tellRehearsal(ctx context.Context, r *rehearsal, days market.Range, symbols int) error {
+	report, err := a.rehearsalReport(ctx, r, days, symbols)
 	if err != nil {
 		return err
 	}

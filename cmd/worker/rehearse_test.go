@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -271,6 +272,30 @@ func TestRehearsalFaults(t *testing.T) {
 				t.Errorf("found: %s", found)
 			}
 		})
+	}
+}
+
+// A fault is named on standard error and in the document, and gives exit code 1.
+func TestAFaultIsExitCode1(t *testing.T) {
+	t.Parallel()
+	r := rehearsalOf(t, map[string]string{}, 60)
+	r.grants["alpha_vantage"].perDay++
+	if err := r.run(t.Context(), newYear()); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs strings.Builder
+	a := &app{process: process{Stdout: &out, Stderr: &errs}, redact: func(s string) string { return s }, asJSON: true}
+	err := a.tellRehearsal(t.Context(), r, market.Range{From: 20808, To: 20829}, 60)
+	var exit exitError
+	if !errors.As(err, &exit) || exit.code != exitFailed {
+		t.Errorf("%v", err)
+	}
+	var report rehearsalReport
+	if err := json.Unmarshal([]byte(out.String()), &report); err != nil || len(report.Faults) == 0 {
+		t.Fatalf("%v: %s", err, out.String())
+	}
+	if !strings.Contains(errs.String(), report.Faults[0]) {
+		t.Errorf("%q is not in %s", report.Faults[0], errs.String())
 	}
 }
 

@@ -75,7 +75,7 @@ var mutations = []mutation{
 	},
 	{
 		"the bucket holds the limit and refills it in a window",
-		[]edit{{"window.go", "float64(w.Burst), float64(w.Limit-w.Burst+1) / (w.Length + w.Margin).Seconds()", "float64(w.Limit), float64(w.Limit) / w.Length.Seconds()"}},
+		[]edit{{"window.go", "float64(w.Burst), rate}", "float64(w.Limit), float64(w.Limit) / w.Length.Seconds()}"}},
 		"TestBucketKeeps|TestNoWindow|TestProcessesKeep",
 	},
 	{
