@@ -74,7 +74,7 @@ const staleCommits = `
 
 // victim is one worker process and the network before it.
 type victim struct {
-	gate *gate
+	gate *testenv.Gate
 	cmd  *exec.Cmd
 	gone chan struct{}
 }
@@ -114,7 +114,7 @@ func TestChaosLease(t *testing.T) {
 	query(t, c.url, chaosAudit)
 	c.conn = connect(t, c.url)
 	for i := range chaosWorkers {
-		w := &victim{gate: newGate(t, c.url)}
+		w := &victim{gate: testenv.NewGate(t, c.url)}
 		c.workers = append(c.workers, w)
 		c.start(i)
 	}
@@ -155,7 +155,7 @@ func (c *chaos) start(i int) {
 		c.Fatal(err)
 	}
 	w.cmd, w.gone = exec.Command(exe, "-test.run=^TestChaosLease$", "-test.timeout=0"), make(chan struct{})
-	w.cmd.Env = append(os.Environ(), chaosWorker+"="+w.gate.url, fmt.Sprintf("%s=worker-%d", chaosName, i))
+	w.cmd.Env = append(os.Environ(), chaosWorker+"="+w.gate.URL(), fmt.Sprintf("%s=worker-%d", chaosName, i))
 	w.cmd.Stderr = os.Stderr
 	out, err := w.cmd.StdoutPipe()
 	if err == nil {
@@ -210,10 +210,10 @@ func (c *chaos) strike() (fault string, took time.Duration, ok bool) {
 	case "killed":
 		_ = w.cmd.Process.Kill()
 	case "frozen":
-		w.gate.freeze(true)
+		w.gate.Freeze(true)
 	case "cut off":
-		w.gate.freeze(true)
-		w.gate.cut(false)
+		w.gate.Freeze(true)
+		w.gate.Cut(false)
 	}
 	took, ok = c.untilNext(id, period, struck)
 	time.Sleep(time.Duration(c.random.Int64N(int64(chaosPoll))))
@@ -224,7 +224,7 @@ func (c *chaos) strike() (fault string, took time.Duration, ok bool) {
 		<-w.gone
 		c.start(i)
 	default:
-		w.gate.freeze(false)
+		w.gate.Freeze(false)
 	}
 	return fault, took, ok
 }

@@ -40,7 +40,7 @@ func newProxy(t testing.TB, target string) *proxy {
 	t.Helper()
 	p := &proxy{}
 	var wg sync.WaitGroup
-	address, stop := between(t, target, &wg, func(client, server net.Conn) {
+	address, stop := testenv.Between(t, target, &wg, func(client, server net.Conn) {
 		l := &link{client: client, server: server}
 		wg.Go(l.replies)
 		wg.Go(func() { p.requests(l) })
@@ -51,38 +51,6 @@ func newProxy(t testing.TB, target string) *proxy {
 		wg.Wait()
 	})
 	return p
-}
-
-// between stands between clients and the server at target: it hands each
-// connection of a client to meet, with one of its own to the server. stop lets no
-// further client in; wg ends then when meet's goroutines do.
-func between(t testing.TB, target string, wg *sync.WaitGroup, meet func(client, server net.Conn)) (address string, stop func()) {
-	t.Helper()
-	u, err := url.Parse(target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := u.Host
-	u.Host = listener.Addr().String()
-	wg.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			upstream, err := net.Dial("tcp", server)
-			if err != nil {
-				_ = client.Close() // as a server that is down does
-				continue
-			}
-			meet(client, upstream)
-		}
-	})
-	return u.String(), func() { _ = listener.Close() }
 }
 
 func (l *link) close() { _, _ = l.client.Close(), l.server.Close() }

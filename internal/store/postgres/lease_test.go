@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,90 +13,6 @@ import (
 	"github.com/alpha-oracle/worker/internal/store/postgres"
 	"github.com/alpha-oracle/worker/internal/testenv"
 )
-
-// gate stands between a store and the server: it can be frozen, as a network that
-// loses everything is, and cut.
-type gate struct {
-	url    string
-	mu     sync.Mutex
-	opened *sync.Cond
-	frozen bool
-	pairs  map[*pair]struct{}
-}
-
-// pair is one connection through the gate.
-type pair struct {
-	client, server net.Conn
-	forsaken       bool // the server is not told that the client is gone
-}
-
-func newGate(t testing.TB, target string) *gate {
-	t.Helper()
-	g := &gate{pairs: map[*pair]struct{}{}}
-	g.opened = sync.NewCond(&g.mu)
-	var wg sync.WaitGroup
-	address, stop := between(t, target, &wg, func(client, server net.Conn) {
-		p := &pair{client: client, server: server}
-		g.mu.Lock()
-		g.pairs[p] = struct{}{}
-		g.mu.Unlock()
-		wg.Go(func() { g.pass(p, client, server) })
-		wg.Go(func() { g.pass(p, server, client) })
-	})
-	g.url = address
-	t.Cleanup(func() {
-		stop()
-		g.freeze(false)
-		g.cut(false)
-		wg.Wait()
-	})
-	return g
-}
-
-// pass hands on what from sends, while the gate is open. The end of a connection
-// does not pass a gate that is shut either.
-func (g *gate) pass(p *pair, from, to net.Conn) {
-	buf := make([]byte, 1<<14)
-	for {
-		n, err := from.Read(buf)
-		g.mu.Lock()
-		for g.frozen {
-			g.opened.Wait()
-		}
-		forsaken := p.forsaken
-		if err != nil && !forsaken {
-			delete(g.pairs, p)
-		}
-		g.mu.Unlock()
-		if err != nil {
-			if !forsaken {
-				_, _ = p.client.Close(), p.server.Close()
-			}
-			return
-		}
-		_, _ = to.Write(buf[:n])
-	}
-}
-
-func (g *gate) freeze(frozen bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.frozen = frozen
-	g.opened.Broadcast()
-}
-
-// cut ends all connections; those that are forsaken at the client's end only.
-func (g *gate) cut(forsaken bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for p := range g.pairs {
-		p.forsaken = forsaken
-		_ = p.client.Close()
-		if !forsaken {
-			_ = p.server.Close()
-		}
-	}
-}
 
 func isLost(t testing.TB, run store.Run) {
 	t.Helper()
@@ -123,10 +37,10 @@ func stillHeld(t testing.TB, run store.Run) {
 func TestFrozenOwner(t *testing.T) {
 	t.Parallel()
 	direct := testenv.Postgres(t)
-	g := newGate(t, direct)
+	g := testenv.NewGate(t, direct)
 	lease := store.Lease{Length: time.Second}
 	db := migrated(t, direct, postgres.Options{Lease: lease})
-	run := begin(t, open(t, g.url, postgres.Options{Lease: lease}), period)
+	run := begin(t, open(t, g.URL(), postgres.Options{Lease: lease}), period)
 	blocker := connect(t, direct)
 	if _, err := blocker.Exec(t.Context(), `BEGIN; LOCK TABLE ohlcv IN SHARE ROW EXCLUSIVE MODE`); err != nil {
 		t.Fatal(err)
@@ -137,7 +51,7 @@ func TestFrozenOwner(t *testing.T) {
 		saved <- err
 	}()
 	eventually(t, "the save is inside its transaction", func() bool { return query(t, direct, waiting)[0] == "[1]" })
-	g.freeze(true)
+	g.Freeze(true)
 	if _, err := blocker.Exec(t.Context(), `ROLLBACK`); err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +71,7 @@ func TestFrozenOwner(t *testing.T) {
 	}
 	isLost(t, run) // by its own clock: no message reaches it
 	save(t, next, series("MSFT", 5))
-	g.freeze(false)
+	g.Freeze(false)
 	if err := <-saved; !errors.Is(err, store.ErrFenced) {
 		t.Errorf("the save of the old owner: %v", err)
 	}
@@ -176,10 +90,10 @@ func TestFrozenOwner(t *testing.T) {
 func TestForsakenSession(t *testing.T) {
 	t.Parallel()
 	direct := testenv.Postgres(t)
-	g := newGate(t, direct)
-	run := begin(t, migrated(t, g.url, postgres.Options{}), period)
+	g := testenv.NewGate(t, direct)
+	run := begin(t, migrated(t, g.URL(), postgres.Options{}), period)
 	before := query(t, direct, claimant)
-	g.cut(true)
+	g.Cut(true)
 	eventually(t, "another session holds the claim", func() bool {
 		now := query(t, direct, claimant)
 		return len(now) == 1 && now[0] != before[0]
@@ -230,13 +144,13 @@ func TestLeaseBesideSaves(t *testing.T) {
 func TestTakeoverAtOnce(t *testing.T) {
 	t.Parallel()
 	url := testenv.Postgres(t)
-	g := newGate(t, url)
+	g := testenv.NewGate(t, url)
 	db := migrated(t, url, postgres.Options{})
-	stale := begin(t, open(t, g.url, postgres.Options{Lease: store.Lease{Length: time.Hour}}), period)
-	g.freeze(true) // it cannot come back
-	g.cut(false)
+	stale := begin(t, open(t, g.URL(), postgres.Options{Lease: store.Lease{Length: time.Hour}}), period)
+	g.Freeze(true) // it cannot come back
+	g.Cut(false)
 	next := begin(t, db, period)
-	g.freeze(false)
+	g.Freeze(false)
 	isLost(t, stale)
 	if _, err := stale.SaveBars(t.Context(), series("AAPL", 5), day); !errors.Is(err, store.ErrFenced) {
 		t.Errorf("after the takeover: %v", err)
