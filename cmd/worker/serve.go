@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -73,7 +74,13 @@ flight are finished, and the exit code is 0 within 20 seconds; a second signal e
 the process at once.`,
 		Example: "  worker serve\n  SA_SCHEDULER__DAILY_BARS_CRON='45 18 * * 1-5' worker serve",
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			err := a.serve(cmd.Context())
+			if errors.As(context.Cause(cmd.Context()), new(signalError)) {
+				return nil // told to stop before it had started
+			}
+			return err
+		},
 	}
 }
 
@@ -113,7 +120,7 @@ func (a *app) serve(ctx context.Context) error {
 func (a *app) serveSchedules(ctx context.Context, s *services, symbols []market.Symbol) {
 	hangups, stop := a.hangups()
 	defer stop()
-	r := runner.Runner{Journal: s.db, Now: a.now}
+	r := runner.Runner{Journal: s.db, Now: a.now, Wait: a.Wait}
 	for ctx.Err() == nil {
 		r.Tasks, r.Tell, r.Changed = a.tasks(s), a.newTeller().tell, a.now()
 		a.announce(r.Tasks)

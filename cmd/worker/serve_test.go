@@ -85,6 +85,16 @@ func TestServeOnTheEmbeddedDefault(t *testing.T) {
 	}
 }
 
+// It also ends with code 0 when it is told to stop while it starts.
+func TestServeStoppedAtItsStart(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(signalError{15})
+	if s := newWorld(t).withServers().runContext(ctx, "serve"); s.code != exitOK {
+		t.Errorf("exit code %d: %s", s.code, s.err)
+	}
+}
+
 func TestServeRefusesAWrongSchedule(t *testing.T) {
 	t.Parallel()
 	for env, value := range map[string]string{

@@ -72,7 +72,7 @@ func (a *app) openDatabase(ctx context.Context, s *services) (err error) {
 	if s.embeddedDB {
 		s.db, err = openSQLite(ctx, filepath.Join(a.cfg.DataDir, databaseFile), sqlite.Options{Now: a.now})
 	} else {
-		s.db, err = openPostgres(ctx, a.cfg.DatabaseURL.Reveal())
+		s.db, err = openPostgres(ctx, a.cfg.DatabaseURL.Reveal(), postgres.Options{Lease: a.Lease})
 	}
 	if err != nil {
 		return fmt.Errorf("database: %w", err)
@@ -90,8 +90,8 @@ func openSQLite(ctx context.Context, path string, o sqlite.Options) (store.DB, e
 	return db, nil
 }
 
-func openPostgres(ctx context.Context, url string) (store.DB, error) {
-	db, err := postgres.Open(ctx, url, postgres.Options{})
+func openPostgres(ctx context.Context, url string, o postgres.Options) (store.DB, error) {
+	db, err := postgres.Open(ctx, url, o)
 	if err != nil {
 		return nil, err
 	}
