@@ -209,13 +209,21 @@ func (r *Runner) goOn(ctx context.Context, t *Task, open *store.PeriodInfo, tick
 		return r.Now(), err
 	}
 	if !asked {
-		if wait := r.sinceAttempt(t, open.Period); wait < failedWait {
-			return r.Now().Add(failedWait - wait), nil // the ledger does not show it yet
+		if at := r.endedAt(t, open.Period).Add(failedWait); at.After(r.Now()) {
+			return at, nil // the ledger does not show it yet
 		}
 		return r.attempt(ctx, t, start{open.Period, open.Tick, newest})
 	}
 	if last.Status == string(sweep.Failed) && last.Ended.Before(r.Changed) && !r.attemptedSince(t, open.Period, r.Changed) {
 		return r.attempt(ctx, t, start{open.Period, open.Tick, newest})
+	}
+	// The waits count by this machine's clock, however far the database's is
+	// behind: none is skipped, or a failing provider would be asked without end.
+	if own := r.endedAt(t, open.Period); own.After(last.Ended) {
+		if own.Sub(last.Ended) > skew {
+			last.Reset = midnight(own)
+		}
+		last.Ended = own
 	}
 	last.Deadline = t.deadline(open.Period, tick)
 	at, ok, why := schedule.FollowUp(last)
@@ -340,15 +348,12 @@ func (r *Runner) attempted(t *Task, period string) {
 	r.ended[t.Name+" "+period] = r.Now()
 }
 
-// sinceAttempt is how long ago this process has ended an attempt at a period.
-func (r *Runner) sinceAttempt(t *Task, period string) time.Duration {
+// endedAt is when this process has last ended an attempt at a period; the zero
+// Time if it has not.
+func (r *Runner) endedAt(t *Task, period string) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	ended, ok := r.ended[t.Name+" "+period]
-	if !ok {
-		return failedWait
-	}
-	return r.Now().Sub(ended)
+	return r.ended[t.Name+" "+period]
 }
 
 // attemptedSince reports whether this process has ended an attempt at a period

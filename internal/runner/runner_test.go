@@ -27,6 +27,8 @@ type world struct {
 	// answer is how the nth attempt at a period ends, and after what time.
 	answer func(job, period string, n int) (sweep.Report, time.Duration, error)
 	tries  map[string]int
+	// behind is how far the database's clock is behind the machine's.
+	behind time.Duration
 	log    []string
 	// between is called by the next Periods, once.
 	between func()
@@ -37,7 +39,7 @@ type world struct {
 
 func newWorld(t *testing.T, now time.Time) *world {
 	w := &world{t: t, now: now, tries: map[string]int{}}
-	w.Memory = &runner.Memory{Now: func() time.Time { return w.now }}
+	w.Memory = &runner.Memory{Now: func() time.Time { return w.now.Add(-w.behind) }}
 	return w
 }
 
