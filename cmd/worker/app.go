@@ -40,7 +40,9 @@ type process struct {
 	// Hangups returns a channel that tells of each SIGHUP until stop is called;
 	// nil: there are none.
 	Hangups func() (hangups <-chan os.Signal, stop func())
-	// Wait waits by that clock, for the next period; nil is a timer.
+	// LimitNow is the clock of the rate limits, which wait in real time; nil is Now.
+	LimitNow func() time.Time
+	// Wait waits by Now for the next period; nil is a timer.
 	Wait func(ctx context.Context, d time.Duration)
 	// Lease is that of claims on Postgres; zero values are the standard ones.
 	Lease store.Lease

@@ -77,7 +77,15 @@ func (a *app) limitsOf(s *services, q quota) (*limiter.Limiter, error) {
 	used := func(ctx context.Context, since time.Time) (int, error) {
 		return a.usedToday(ctx, s, q.provider, q.perDay, since)
 	}
-	return limiter.New(s.budget, limiter.Options{Used: used, Now: a.now}, windows...)
+	return limiter.New(s.budget, limiter.Options{Used: used, Now: a.limitClock()}, windows...)
+}
+
+// limitClock is the clock of the limits.
+func (a *app) limitClock() func() time.Time {
+	if a.LimitNow != nil {
+		return a.LimitNow
+	}
+	return a.now
 }
 
 // usedToday is what the ledger knows of the day that began at since: the calls
@@ -102,7 +110,7 @@ func (a *app) newBudget(ctx context.Context, s *services, q quota) (*budget, *li
 	}
 	return &budget{
 		limiter: limits, ledger: s.db, provider: q.provider,
-		perDay: q.perDay, class: limiter.Manual, slotLife: limits.Slack() / 2, now: a.now, stopping: ctx.Done(),
+		perDay: q.perDay, class: limiter.Manual, slotLife: limits.Slack() / 2, now: a.limitClock(), stopping: ctx.Done(),
 	}, limits, nil
 }
 
