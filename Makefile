@@ -68,12 +68,14 @@ mutate-limiter: deps ## break the rate limiter in many ways and see that a test 
 	go test -tags mutate -count=1 -timeout 30m -v -run Mutations ./internal/limiter
 
 chaos: deps ## kill the worker and its servers many times and look for lost or doubled rows
-	go test -tags chaos -count=1 -timeout 60m -v -run Chaos ./cmd/worker
+	go test -tags chaos -count=1 -timeout 60m -v -run ChaosKill ./cmd/worker
+	go test -tags chaos -count=1 -timeout 150m -v -run 'ChaosServe|Soak' ./cmd/worker
 	LIMITER_LONG=1 go test -tags chaos -count=1 -timeout 30m -v -run ChaosLimiter ./internal/limiter
 	go test -tags chaos -count=1 -timeout 30m -v -run ChaosLease ./internal/store/postgres
 
 chaos-short: deps
-	CHAOS_KILLS=5 go test -tags chaos -count=1 -timeout 10m -run Chaos ./cmd/worker
+	CHAOS_KILLS=5 go test -tags chaos -count=1 -timeout 10m -run ChaosKill ./cmd/worker
+	CHAOS_TERMS=2 CHAOS_WEEK=4 CHAOS_SESSIONS=12 CHAOS_STRIKES=2 SOAK_SECONDS=20 go test -tags chaos -count=1 -timeout 10m -run 'ChaosServe|Soak' ./cmd/worker
 	go test -tags chaos -count=1 -timeout 10m -run ChaosLimiter ./internal/limiter
 	CHAOS_KILLS=5 go test -tags chaos -count=1 -timeout 10m -run ChaosLease ./internal/store/postgres
 

@@ -63,7 +63,7 @@ func (g *Gate) pass(p *pair, from, to net.Conn) {
 		delay := g.delay
 		g.mu.Unlock()
 		if delay > 0 && err == nil {
-			time.Sleep(delay)
+			<-time.After(delay)
 		}
 		g.mu.Lock()
 		for g.frozen {
