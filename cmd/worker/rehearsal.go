@@ -194,7 +194,7 @@ func (w *worker) serve(ctx context.Context, process *runner.Runner) iter.Seq[tim
 }
 
 // attempt is one run of a period.
-func (w *worker) attempt(_ context.Context, period string, _ int64) (sweep.Report, error) {
+func (w *worker) attempt(_ context.Context, period string, _ store.Seen) (sweep.Report, error) {
 	row := rehearsed{Job: w.task.Name, Period: period, Start: w.now.UTC(), Result: unfinished}
 	w.calls = map[string]int{}
 	w.audit.began(row)

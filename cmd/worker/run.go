@@ -145,10 +145,10 @@ type period struct {
 	job, name string
 	// wait is for a claim that another process holds.
 	wait bool
-	// after is the newest run of the job that is known to who decided about
-	// this one: if the period has had another since, it is not run. nil: it is
-	// run whatever others have done.
-	after *int64
+	// seen is what was known of the period's runs when it was decided to run it:
+	// if more has been run of it since, it is not run. nil: it is run whatever
+	// others have done.
+	seen *store.Seen
 }
 
 // claimAndRun takes the period for this process, runs it and closes it.
@@ -202,11 +202,11 @@ func (a *app) tryClaim(ctx context.Context, s *services, p period) (func(), stor
 	if err != nil {
 		return nil, nil, err
 	}
-	last := int64(store.AfterAny)
-	if p.after != nil {
-		last = *p.after
+	seen := store.SeenAll()
+	if p.seen != nil {
+		seen = *p.seen
 	}
-	run, err := s.db.BeginAfter(ctx, p.job, p.name, newOwner(), last)
+	run, err := s.db.BeginAfter(ctx, p.job, p.name, newOwner(), seen)
 	if err != nil {
 		release()
 		return nil, nil, err

@@ -262,15 +262,15 @@ func (c scheduleConfig) tasks() []runner.Task {
 
 // tasks are the scheduled jobs that the configuration suffices for.
 func (a *app) tasks(s *services) []runner.Task {
-	runs := map[string]func(context.Context, string, int64) (sweep.Report, error){
-		dailybars.Name: func(ctx context.Context, period string, last int64) (sweep.Report, error) {
-			return a.scheduledBars(ctx, s, period, last)
+	runs := map[string]func(context.Context, string, store.Seen) (sweep.Report, error){
+		dailybars.Name: func(ctx context.Context, period string, seen store.Seen) (sweep.Report, error) {
+			return a.scheduledBars(ctx, s, period, seen)
 		},
-		altdata.Name: func(ctx context.Context, _ string, last int64) (sweep.Report, error) {
-			return a.scheduledAltdata(ctx, s, last)
+		altdata.Name: func(ctx context.Context, _ string, seen store.Seen) (sweep.Report, error) {
+			return a.scheduledAltdata(ctx, s, seen)
 		},
-		fundamentals.Name: func(ctx context.Context, period string, last int64) (sweep.Report, error) {
-			return a.scheduledWeek(ctx, s, period, last)
+		fundamentals.Name: func(ctx context.Context, period string, seen store.Seen) (sweep.Report, error) {
+			return a.scheduledWeek(ctx, s, period, seen)
 		},
 	}
 	tasks := a.cfg.Schedule.tasks()
@@ -283,7 +283,7 @@ func (a *app) tasks(s *services) []runner.Task {
 	return tasks
 }
 
-func (a *app) scheduledBars(ctx context.Context, s *services, name string, last int64) (sweep.Report, error) {
+func (a *app) scheduledBars(ctx context.Context, s *services, name string, seen store.Seen) (sweep.Report, error) {
 	session, err := market.ParseDate(name)
 	if err != nil {
 		return sweep.Report{}, err
@@ -292,27 +292,27 @@ func (a *app) scheduledBars(ctx context.Context, s *services, name string, last 
 	if err != nil {
 		return sweep.Report{}, err
 	}
-	return a.scheduled(ctx, s, period{job: dailybars.Name, name: name, after: &last}, func(ctx context.Context, a *app, symbols []market.Symbol, run store.Run) (sweep.Report, error) {
+	return a.scheduled(ctx, s, period{job: dailybars.Name, name: name, seen: &seen}, func(ctx context.Context, a *app, symbols []market.Symbol, run store.Run) (sweep.Report, error) {
 		return a.loadDailyBars(ctx, s, request{session: session, through: through, symbols: symbols}, run)
 	})
 }
 
-func (a *app) scheduledWeek(ctx context.Context, s *services, name string, last int64) (sweep.Report, error) {
+func (a *app) scheduledWeek(ctx context.Context, s *services, name string, seen store.Seen) (sweep.Report, error) {
 	week, err := market.ParseWeek(name)
 	if err != nil {
 		return sweep.Report{}, err
 	}
-	return a.scheduled(ctx, s, period{job: fundamentals.Name, name: name, after: &last}, func(ctx context.Context, a *app, symbols []market.Symbol, run store.Run) (sweep.Report, error) {
+	return a.scheduled(ctx, s, period{job: fundamentals.Name, name: name, seen: &seen}, func(ctx context.Context, a *app, symbols []market.Symbol, run store.Run) (sweep.Report, error) {
 		return a.loadFundamentals(ctx, s, weekRequest{week: week, symbols: symbols}, run)
 	})
 }
 
-func (a *app) scheduledAltdata(ctx context.Context, s *services, last int64) (sweep.Report, error) {
+func (a *app) scheduledAltdata(ctx context.Context, s *services, seen store.Seen) (sweep.Report, error) {
 	req, err := a.window(altdataFlags{})
 	if err != nil {
 		return sweep.Report{}, err
 	}
-	return a.scheduled(ctx, s, period{job: altdata.Name, name: altdata.Period, after: &last}, func(ctx context.Context, a *app, symbols []market.Symbol, run store.Run) (sweep.Report, error) {
+	return a.scheduled(ctx, s, period{job: altdata.Name, name: altdata.Period, seen: &seen}, func(ctx context.Context, a *app, symbols []market.Symbol, run store.Run) (sweep.Report, error) {
 		req.symbols = symbols
 		return a.loadAltdata(ctx, s, altdataFlags{}, req, run)
 	})

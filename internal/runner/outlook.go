@@ -34,6 +34,10 @@ const newest = 5
 // Now alone. An error is one of the journal or of the job's periods.
 func (r *Runner) Outlook(ctx context.Context, t *Task) (Outlook, error) {
 	now := r.Now()
+	runs, err := r.runs(ctx, t)
+	if err != nil {
+		return Outlook{}, err
+	}
 	rows, err := r.Journal.Periods(ctx, t.Name, journalRows)
 	if err != nil {
 		return Outlook{}, fmt.Errorf("read the journal: %w", err)
@@ -52,9 +56,9 @@ func (r *Runner) Outlook(ctx context.Context, t *Task) (Outlook, error) {
 		return o, nil
 	}
 	o.Open, o.Why = open, open.Reason
-	last, asked, err := r.last(ctx, t, open)
-	if err != nil || !asked {
-		return o, err
+	last, asked := t.last(runs, open)
+	if !asked {
+		return o, nil
 	}
 	last.Deadline = t.deadline(open.Period, d.Next)
 	if at, ok, why := schedule.FollowUp(last); ok && at.After(now) {

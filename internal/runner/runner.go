@@ -5,6 +5,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,10 +51,10 @@ type Journal interface {
 // Task is one scheduled job.
 type Task struct {
 	schedule.Job
-	// Run claims a period, runs it and returns the report, if the job has had no
-	// run of the period since its run last. A *[store.HeldError] says that
+	// Run claims a period, runs it and returns the report, if no more
+	// has been run of it than was seen. A *[store.HeldError] says that
 	// another process has it, [store.ErrPassed] that another one has run it.
-	Run func(ctx context.Context, period string, last int64) (sweep.Report, error)
+	Run func(ctx context.Context, period string, seen store.Seen) (sweep.Report, error)
 	// Ledger is the period of its runs in the ledger, if that is not the name
 	// of the scheduled one but the same for all.
 	Ledger string
@@ -126,27 +127,24 @@ func (r *Runner) wait(ctx context.Context, d time.Duration) {
 // Step does what is due of a task now, one run at most, and returns when to look
 // again.
 func (r *Runner) Step(ctx context.Context, t *Task) (next time.Time, err error) {
-	now := r.Now()
-	// Before the journal: what runs from here on is not known.
-	last, err := r.newestRun(ctx, t)
-	if err != nil {
-		return now, err
+	d, open, err := r.due(ctx, t)
+	var runs []store.RunInfo
+	if err == nil && (d.Run != nil || open != nil) {
+		// The runs, and then the journal again: what has ended by the time of
+		// the journal may not be among the runs, never the other way round.
+		if runs, err = r.runs(ctx, t); err == nil {
+			d, open, err = r.due(ctx, t)
+		}
 	}
-	rows, err := r.Journal.Periods(ctx, t.Name, journalRows)
 	if err != nil {
-		return now, fmt.Errorf("read the journal: %w", err)
-	}
-	known, settled, open := read(rows, now)
-	d, err := t.Due(now, settled, func(period string) bool { return known[period] })
-	if err != nil {
-		return now, err
+		return r.Now(), err
 	}
 	for _, note := range d.Notes {
 		r.Tell(Event{Job: t.Name, Reason: note})
 	}
 	for _, row := range d.Rows {
 		if err := r.note(ctx, t, row.Period, string(row.Status), row.Reason, row.Tick); err != nil {
-			return now, err
+			return r.Now(), err
 		}
 	}
 	switch {
@@ -154,14 +152,49 @@ func (r *Runner) Step(ctx context.Context, t *Task) (next time.Time, err error) 
 		if open != nil && open.Period != d.Run.Period {
 			reason := open.Reason + "; then " + d.Run.Period + " was due"
 			if err := r.note(ctx, t, open.Period, store.GaveUp, reason, open.Tick); err != nil {
-				return now, err
+				return r.Now(), err
 			}
 		}
-		return r.attempt(ctx, t, start{d.Run.Period, d.Run.Tick, last})
+		return r.attempt(ctx, t, start{d.Run.Period, d.Run.Tick, t.seen(runs, d.Run.Period)})
 	case open == nil:
 		return d.Next, nil
 	}
-	return r.goOn(ctx, t, open, d.Next, last)
+	return r.goOn(ctx, t, open, d.Next, runs)
+}
+
+// due is what the schedule and the journal say now, and the newest period that is
+// not at its end.
+func (r *Runner) due(ctx context.Context, t *Task) (schedule.Decision, *store.PeriodInfo, error) {
+	now := r.Now()
+	rows, err := r.Journal.Periods(ctx, t.Name, journalRows)
+	if err != nil {
+		return schedule.Decision{}, nil, fmt.Errorf("read the journal: %w", err)
+	}
+	known, settled, open := read(rows, now)
+	d, err := t.Due(now, settled, func(period string) bool { return known[period] })
+	return d, open, err
+}
+
+// runs are the newest runs of a job, the newest first.
+func (r *Runner) runs(ctx context.Context, t *Task) ([]store.RunInfo, error) {
+	runs, err := r.Journal.Runs(ctx, t.Name, runRows)
+	if err != nil {
+		return nil, fmt.Errorf("read the runs: %w", err)
+	}
+	return runs, nil
+}
+
+// seen is the newest of runs that is one of a period.
+func (t *Task) seen(runs []store.RunInfo, period string) store.Seen {
+	for _, run := range runs {
+		if run.Period == cmp.Or(t.Ledger, period) {
+			return store.Seen{Run: run.ID, Ended: !run.Finished.IsZero()}
+		}
+	}
+	if len(runs) < runRows {
+		return store.Seen{}
+	}
+	return store.Seen{Run: runs[len(runs)-1].ID, Ended: true} // if there is one, it is older
 }
 
 // read takes from the journal which periods it has, the newest tick that it has
@@ -203,19 +236,17 @@ func (t *Task) deadline(period string, next time.Time) time.Time {
 
 // goOn asks again for a period that is not complete, when it is time for that,
 // and looks again at the next tick at the latest.
-func (r *Runner) goOn(ctx context.Context, t *Task, open *store.PeriodInfo, tick time.Time, newest int64) (time.Time, error) {
-	last, asked, err := r.last(ctx, t, open)
-	if err != nil {
-		return r.Now(), err
-	}
+func (r *Runner) goOn(ctx context.Context, t *Task, open *store.PeriodInfo, tick time.Time, runs []store.RunInfo) (time.Time, error) {
+	begin := start{open.Period, open.Tick, t.seen(runs, open.Period)}
+	last, asked := t.last(runs, open)
 	if !asked {
 		if at := r.endedAt(t, open.Period).Add(failedWait); at.After(r.Now()) {
 			return at, nil // the ledger does not show it yet
 		}
-		return r.attempt(ctx, t, start{open.Period, open.Tick, newest})
+		return r.attempt(ctx, t, begin)
 	}
 	if last.Status == string(sweep.Failed) && last.Ended.Before(r.Changed) && !r.attemptedSince(t, open.Period, r.Changed) {
-		return r.attempt(ctx, t, start{open.Period, open.Tick, newest})
+		return r.attempt(ctx, t, begin)
 	}
 	// The waits count by this machine's clock, however far the database's is
 	// behind: none is skipped, or a failing provider would be asked without end.
@@ -237,7 +268,7 @@ func (r *Runner) goOn(ctx context.Context, t *Task, open *store.PeriodInfo, tick
 	if at.After(r.Now()) {
 		return earlier(at, tick), nil
 	}
-	return r.attempt(ctx, t, start{open.Period, open.Tick, newest})
+	return r.attempt(ctx, t, begin)
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -249,11 +280,7 @@ func earlier(a, b time.Time) time.Time {
 
 // last is the last attempt at a period that has ended; asked is false if none
 // has, or if one has begun since.
-func (r *Runner) last(ctx context.Context, t *Task, open *store.PeriodInfo) (last schedule.Attempt, asked bool, err error) {
-	runs, err := r.Journal.Runs(ctx, t.Name, runRows)
-	if err != nil {
-		return last, false, fmt.Errorf("read the runs: %w", err)
-	}
+func (t *Task) last(runs []store.RunInfo, open *store.PeriodInfo) (last schedule.Attempt, asked bool) {
 	for _, run := range runs { // the newest first
 		if t.Ledger == "" && run.Period != open.Period {
 			continue
@@ -265,7 +292,7 @@ func (r *Runner) last(ctx context.Context, t *Task, open *store.PeriodInfo) (las
 			break
 		}
 		if !asked && run.Finished.IsZero() {
-			return last, false, nil // it runs elsewhere, or was killed: the claim tells
+			return last, false // it runs elsewhere, or was killed: the claim tells
 		}
 		if !asked {
 			asked = true
@@ -273,7 +300,7 @@ func (r *Runner) last(ctx context.Context, t *Task, open *store.PeriodInfo) (las
 		}
 		last.Number++
 	}
-	return last, asked, nil
+	return last, asked
 }
 
 func outcomes(report []byte) map[string]int {
@@ -293,23 +320,12 @@ func midnight(t time.Time) time.Time {
 	return (market.DateOf(t.In(market.NewYork())) + 1).In(market.NewYork(), 0, 0)
 }
 
-// newestRun is the newest run of a job, 0 if there is none.
-func (r *Runner) newestRun(ctx context.Context, t *Task) (int64, error) {
-	runs, err := r.Journal.Runs(ctx, t.Name, 1)
-	if err != nil {
-		return 0, fmt.Errorf("read the runs: %w", err)
-	}
-	if len(runs) == 0 {
-		return 0, nil
-	}
-	return runs[0].ID, nil
-}
-
-// start is a period that is to be run, if there is no newer run of it than last.
+// start is a period that is to be run, if no more has been run of it than was
+// seen.
 type start struct {
 	period string
 	tick   time.Time
-	last   int64
+	seen   store.Seen
 }
 
 // attempt runs a period, unless another process has it or has just had it.
@@ -372,7 +388,7 @@ func (r *Runner) guarded(ctx context.Context, t *Task, at start) (report sweep.R
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	return t.Run(ctx, at.period, at.last)
+	return t.Run(ctx, at.period, at.seen)
 }
 
 // reason says what of a report is not complete.

@@ -59,14 +59,14 @@ func (w *world) NotePeriod(ctx context.Context, p store.PeriodInfo) (bool, error
 	return w.Memory.NotePeriod(ctx, p)
 }
 
-func (w *world) run(job string) func(context.Context, string, int64) (sweep.Report, error) {
-	return func(ctx context.Context, period string, last int64) (sweep.Report, error) {
+func (w *world) run(job string) func(context.Context, string, store.Seen) (sweep.Report, error) {
+	return func(ctx context.Context, period string, seen store.Seen) (sweep.Report, error) {
 		runs, err := w.Runs(ctx, job, 100)
 		if err != nil {
 			return sweep.Report{}, err
 		}
 		for _, r := range runs {
-			if r.Period == period && r.ID > last {
+			if r.Period == period && (r.ID > seen.Run || r.ID == seen.Run && !seen.Ended && r.Status == "ok") {
 				return sweep.Report{}, store.ErrPassed
 			}
 		}
@@ -282,6 +282,24 @@ func TestAHolidayIsNoDeadline(t *testing.T) {
 	}
 	if !slices.Contains(w.log, "12-27 00:01 daily_bars 2026-12-24 ok") {
 		t.Errorf("%s", strings.Join(w.log, "\n"))
+	}
+}
+
+// A database whose clock is far behind does not let a provider that is down, or
+// one whose calls are spent, be asked without end.
+func TestTheDatabasesClockIsBehind(t *testing.T) {
+	t.Parallel()
+	for _, outcome := range []sweep.Outcome{sweep.ProviderError, sweep.Quota} {
+		w := newWorld(t, at(time.December, 10, 18, 0))
+		w.behind = 100 * 24 * time.Hour
+		w.answer = func(job, period string, _ int) (sweep.Report, time.Duration, error) {
+			return report(job, period, outcome), time.Minute, nil
+		}
+		w.until(at(time.December, 11, 18, 0))
+		most := map[sweep.Outcome]int{sweep.ProviderError: 40, sweep.Quota: 2}[outcome]
+		if n := w.tries["daily_bars2026-12-10"]; n < 2 || n > most {
+			t.Errorf("%s: %d tries in a day", outcome, n)
+		}
 	}
 }
 

@@ -31,8 +31,18 @@ const (
 // know of.
 var ErrPassed = errors.New("the period has been run meanwhile")
 
-// AfterAny is the last run for a BeginAfter that takes no account of others.
-const AfterAny = math.MaxInt64
+// Seen is what is known of a period's runs.
+type Seen struct {
+	// Run is the newest one, 0 if there was none.
+	Run int64
+	// Ended says that its end was seen too. One that was not and that was
+	// interrupted since, as that of a process that was killed, is none that
+	// has passed.
+	Ended bool
+}
+
+// SeenAll is for a BeginAfter that takes no account of other runs.
+func SeenAll() Seen { return Seen{Run: math.MaxInt64, Ended: true} }
 
 // ErrFenced is returned by every write of a run that is no longer the owner
 // of its period. Nothing of that write is stored.
@@ -84,10 +94,9 @@ type DB interface {
 	// by itself; the next Begin then takes the period over, and the old run
 	// can store nothing more.
 	Begin(ctx context.Context, job, period, owner string) (Run, error)
-	// BeginAfter is Begin for who has decided by the runs that it knows, of
-	// which last is the newest of the job, 0 if there was none: if the period
-	// has had another run since, it returns [ErrPassed].
-	BeginAfter(ctx context.Context, job, period, owner string, last int64) (Run, error)
+	// BeginAfter is Begin for who has decided by what it has seen of the
+	// period: if more has been run of it since, it returns [ErrPassed].
+	BeginAfter(ctx context.Context, job, period, owner string, seen Seen) (Run, error)
 
 	// Periods returns the rows of the journal, at most limit of them, of all
 	// jobs if job is "": the newest tick first, and those without one last.

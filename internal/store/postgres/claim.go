@@ -42,7 +42,7 @@ const (
 type claim struct {
 	db          *DB
 	job, period string
-	last        int64 // the newest run that the period may have had
+	seen        store.Seen // what the period may have had of runs
 	run         int64
 	conn        *pgx.Conn
 	asking      uint32 // the server's process that last asked for the lock
@@ -203,7 +203,9 @@ func (c *claim) evict(ctx context.Context, conn *pgx.Conn, pid uint32, owner str
 func (c *claim) open(ctx context.Context, conn *pgx.Conn, owner string) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		var passed bool
-		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM ingest_runs WHERE job = $1 AND period = $2 AND id > $3)`, c.job, c.period, c.last).Scan(&passed)
+		err := tx.QueryRow(ctx, `
+			SELECT EXISTS (SELECT FROM ingest_runs WHERE job = $1 AND period = $2
+				AND (id > $3 OR id = $3 AND NOT $4 AND status NOT IN ('running', 'interrupted')))`, c.job, c.period, c.seen.Run, c.seen.Ended).Scan(&passed)
 		if err == nil && passed {
 			err = store.ErrPassed
 		}

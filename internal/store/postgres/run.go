@@ -28,12 +28,12 @@ type run struct {
 
 // Begin implements [store.DB].
 func (db *DB) Begin(ctx context.Context, job, period, owner string) (store.Run, error) {
-	return db.BeginAfter(ctx, job, period, owner, store.AfterAny)
+	return db.BeginAfter(ctx, job, period, owner, store.SeenAll())
 }
 
 // BeginAfter implements [store.DB].
-func (db *DB) BeginAfter(ctx context.Context, job, period, owner string, last int64) (store.Run, error) {
-	c := &claim{db: db, job: job, period: period, last: last, kept: make(chan struct{})}
+func (db *DB) BeginAfter(ctx context.Context, job, period, owner string, seen store.Seen) (store.Run, error) {
+	c := &claim{db: db, job: job, period: period, seen: seen, kept: make(chan struct{})}
 	err := db.retry(ctx, bounded(func(ctx context.Context) error { return c.take(ctx, owner) }))
 	if held := (*store.HeldError)(nil); errors.As(err, &held) {
 		return nil, held

@@ -21,7 +21,7 @@ type run struct {
 	db          *DB
 	id          int64
 	job, period string
-	last        int64 // the newest run that the period may have had
+	seen        store.Seen // what the period may have had of runs
 	lock        *flock.Flock
 	tenure      *store.Tenure
 	release     func() error
@@ -29,12 +29,12 @@ type run struct {
 
 // Begin implements [store.DB].
 func (db *DB) Begin(ctx context.Context, job, period, owner string) (store.Run, error) {
-	return db.BeginAfter(ctx, job, period, owner, store.AfterAny)
+	return db.BeginAfter(ctx, job, period, owner, store.SeenAll())
 }
 
 // BeginAfter implements [store.DB].
-func (db *DB) BeginAfter(ctx context.Context, job, period, owner string, last int64) (store.Run, error) {
-	r := &run{db: db, job: job, period: period, last: last, tenure: store.NewTenure(db.lease.Length)}
+func (db *DB) BeginAfter(ctx context.Context, job, period, owner string, seen store.Seen) (store.Run, error) {
+	r := &run{db: db, job: job, period: period, seen: seen, tenure: store.NewTenure(db.lease.Length)}
 	err := r.begin(ctx, owner)
 	if err != nil {
 		r.tenure.Stop()
@@ -98,7 +98,8 @@ func (r *run) take(ctx context.Context, owner string) error {
 // open ends the runs whose owners are gone and inserts the new one.
 func (r *run) open(ctx context.Context, tx *sql.Tx, owner string) error {
 	var passed bool
-	err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM ingest_runs WHERE job = ? AND period = ? AND id > ?)`, r.job, r.period, r.last).Scan(&passed)
+	err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM ingest_runs WHERE job = ? AND period = ? AND (id > ?
+			OR id = ? AND NOT ? AND status NOT IN ('running', 'interrupted')))`, r.job, r.period, r.seen.Run, r.seen.Run, r.seen.Ended).Scan(&passed)
 	if err == nil && passed {
 		err = store.ErrPassed
 	}

@@ -229,23 +229,29 @@ func closeReleases(t *testing.T, d Database) {
 // has ended or was left by a process that is gone; nothing is changed then.
 func beginAfter(t *testing.T, d Database) {
 	db := open(t, d)
-	first, err := db.BeginAfter(t.Context(), job, period, "worker-1", 0)
+	first, err := db.BeginAfter(t.Context(), job, period, "worker-1", store.Seen{})
 	check(t, err)
 	check(t, first.End(t.Context(), "partial", []byte(`{}`)))
 	before, err := db.Runs(t.Context(), "", 10)
 	check(t, err)
-	if _, err := db.BeginAfter(t.Context(), job, period, "worker-2", first.ID()-1); !errors.Is(err, store.ErrPassed) {
+	if _, err := db.BeginAfter(t.Context(), job, period, "worker-2", store.Seen{Run: first.ID() - 1, Ended: true}); !errors.Is(err, store.ErrPassed) {
 		t.Errorf("after a run that was not known: %v", err)
+	}
+	if _, err := db.BeginAfter(t.Context(), job, period, "worker-2", store.Seen{Run: first.ID()}); !errors.Is(err, store.ErrPassed) {
+		t.Errorf("after a run whose end was not known: %v", err)
 	}
 	after, err := db.Runs(t.Context(), "", 10)
 	check(t, err)
 	if diff := cmp.Diff(before, after); diff != "" {
 		t.Error(diff)
 	}
-	other, err := db.BeginAfter(t.Context(), job, period+" B", "worker-2", 0)
+	other, err := db.BeginAfter(t.Context(), job, period+" B", "worker-2", store.Seen{})
 	check(t, err)
 	check(t, other.End(t.Context(), "ok", []byte(`{}`)))
-	second, err := db.BeginAfter(t.Context(), job, period, "worker-2", first.ID())
+	second, err := db.BeginAfter(t.Context(), job, period, "worker-2", store.Seen{Run: first.ID(), Ended: true})
 	check(t, err)
-	check(t, second.End(t.Context(), "ok", []byte(`{}`)))
+	check(t, second.Release())
+	third, err := db.BeginAfter(t.Context(), job, period, "worker-3", store.Seen{Run: second.ID()})
+	check(t, err)
+	check(t, third.End(t.Context(), "ok", []byte(`{}`)))
 }
