@@ -140,6 +140,31 @@ type DB interface {
 	// touches no bar and no stored day.
 	ForgetHistory(ctx context.Context, symbols ...market.Symbol) error
 
+	// ForgetDone lets everything count as not done, of all jobs: it takes all
+	// units out of the ledger's items and all answered days out of BarCoverage,
+	// as ForgetHistory does, and LastRun and Coverage of AltDataJob begin anew.
+	// It touches nothing that was fetched, and no attempt, run or call.
+	ForgetDone(ctx context.Context) error
+
+	// KillSwitch returns what the table kill_switch says.
+	KillSwitch(ctx context.Context) (KillSwitch, error)
+	// ChangeKillSwitch makes the kill switch active or inactive and writes the
+	// change into the audit, in one transaction; of concurrent changes one is
+	// after the other. One that is as asked already stays as it is, with its
+	// first time and reason: changed is then false, and the audit has the wish
+	// all the same. A deactivation within the cooldown is refused by a
+	// [*CooldownError], and nothing is written. The returned state has the change
+	// as Pending until KillSwitchCopied is told of it.
+	ChangeKillSwitch(ctx context.Context, c KillSwitchChange) (state KillSwitch, changed bool, err error)
+	// KillSwitchCopied says that Redis and those who listen there know of the
+	// pending change with this ID of the audit, and with it of all before it.
+	KillSwitchCopied(ctx context.Context, id int64) error
+	// SaveAudit adds a row to the audit. See [CheckAudit].
+	SaveAudit(ctx context.Context, e AuditEntry) error
+	// Audit returns the newest rows of the audit first, at most limit of them;
+	// of all actions if action is "".
+	Audit(ctx context.Context, action string, limit int) ([]AuditEntry, error)
+
 	// Universe returns the members of a list of symbols in ascending order,
 	// and when one was last added or removed, in UTC; none and the zero Time
 	// of a list that was never saved.

@@ -35,6 +35,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 	t.Helper()
 	tests := dayTests()
 	maps.Copy(tests, periodTests())
+	maps.Copy(tests, auditTests())
 	maps.Copy(tests, map[string]func(*testing.T, Database){
 		"schema version":            schemaVersion,
 		"migrate concurrently":      migrateConcurrently,
