@@ -41,6 +41,7 @@ func mayImport() map[string][]string {
 		"internal/universe":           {"internal/market"},
 		"internal/schedule":           {"internal/market"},
 		"internal/runner":             {"internal/market", "internal/schedule", "internal/store", "internal/sweep"},
+		"internal/risk":               {"internal/market", "internal/rediskey", "internal/store"},
 		"internal/store":              {"internal/market"},
 		"internal/store/":             {"internal/market", "internal/store"},
 		"internal/embedded":           {"internal/market", "internal/rediskey", "internal/store", "internal/store/sqlite", "internal/secret"},
