@@ -157,7 +157,7 @@ func checkRange(window market.Range) error {
 func (a *app) resetHistory(ctx context.Context, s *services, f backfillFlags, symbols []market.Symbol) error {
 	if !f.symbols.set {
 		symbols = nil
-		if err := a.confirm(f.yes, "forget of ALL symbols which history was fetched? No bar is deleted, but all of it can be fetched again"); err != nil {
+		if err := a.confirm(f.yes, "forget of ALL symbols which history was fetched? No bar is deleted, but all of it can be fetched again", "add --yes, or name --symbols"); err != nil {
 			return err
 		}
 	}
@@ -200,13 +200,14 @@ func names(symbols []market.Symbol) string {
 	return strings.Join(texts, ", ")
 }
 
-// confirm asks on standard error, and takes the answer from a terminal only.
-func (a *app) confirm(yes bool, question string) error {
+// confirm asks on standard error, and takes the answer from a terminal only;
+// without one the remedy is named.
+func (a *app) confirm(yes bool, question, remedy string) error {
 	if yes {
 		return nil
 	}
 	if !isTerminal(a.Stdin) {
-		return usagef("this would %s: add --yes, or name --symbols", strings.TrimSuffix(question, "?"))
+		return usagef("this would %s: %s", strings.TrimSuffix(question, "?"), remedy)
 	}
 	_, _ = fmt.Fprintf(a.Stderr, "%s [y/N] ", question)
 	line, err := bufio.NewReader(a.Stdin).ReadString('\n')

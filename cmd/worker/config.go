@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/knadh/koanf/parsers/yaml"
 	"github.com/knadh/koanf/providers/confmap"
@@ -81,6 +82,7 @@ func settings() []setting {
 		{env: "SA_SCHEDULER__DAILY_BARS_CRON", standard: "30 18 * * 1-5", meaning: "when the newest session's bars are asked for first; five fields, 0 and 7 are Sunday"},
 		{env: "SA_SCHEDULER__WEEKLY_FUNDAMENTALS_CRON", standard: "0 6 * * 6", meaning: "when the ISO week's fundamentals are"},
 		{env: "SA_SCHEDULER__BIWEEKLY_ALTDATA_CRON", standard: "0 7 1,15 * *", meaning: "when alternative data are"},
+		{env: "SA_RISK__KILL_SWITCH__COOLDOWN_MINUTES", standard: "60", meaning: "how long the kill switch stays active at least, unless it is deactivated with --force"},
 		{env: "SA_LOG__LEVEL", standard: "info", meaning: "debug, info, warn or error"},
 		{env: "SA_LOG__FORMAT", meaning: "json or console; empty: json when standard error is no terminal"},
 	}
@@ -114,8 +116,10 @@ type config struct {
 	// there may be a token, or a file.
 	UniverseSource secret.Value
 	Schedule       scheduleConfig
-	LogLevel       zapcore.Level
-	LogFormat      string
+	// Cooldown is how long the kill switch stays active at least.
+	Cooldown  time.Duration
+	LogLevel  zapcore.Level
+	LogFormat string
 
 	// source is what ohlcv.source says; empty: the provider's name.
 	source string
@@ -415,6 +419,7 @@ func (l *loader) build() config {
 		Key:         l.apiKey("SA_ALPHA_VANTAGE_API_KEY"),
 		BaseURL:     strings.TrimRight(l.url("SA_DATA__ALPHA_VANTAGE__BASE_URL", "http", "https").Reveal(), "/"),
 		PerMinute:   l.count("SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_MINUTE", 1),
+		Cooldown:    time.Duration(l.count("SA_RISK__KILL_SWITCH__COOLDOWN_MINUTES", 0)) * time.Minute,
 		PerDay:      l.count("SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_DAY", 0),
 		Functions:   l.functions("SA_DATA__ALPHA_VANTAGE__FUNDAMENTALS"),
 		EDGAR: edgarConfig{

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/internal/rediskey"
+	"github.com/alpha-oracle/worker/internal/risk"
 )
 
 const (
@@ -116,7 +118,7 @@ func (a *app) checkRedis(ctx context.Context, s *services) []check {
 			"set SA_REDIS__URL when alpha-oracle or a second worker uses the same keys",
 		}}
 	}
-	return []check{checkPolicy(ctx, s), checkPersistence(ctx, s), a.checkClock(ctx, s)}
+	return []check{checkPolicy(ctx, s), checkPersistence(ctx, s), a.checkClock(ctx, s), checkKeys(ctx, s), a.checkKillSwitch(ctx, s)}
 }
 
 // openAdvice says what to do when the services do not open. With an embedded
@@ -211,16 +213,20 @@ func (a *app) checkDataDir() check {
 }
 
 // checkPolicy: an evicted bucket or done-set is rebuilt, but a bucket starts
-// without tokens then, so eviction costs time.
+// without tokens then, so eviction costs time. The day trades are in Redis alone.
 func checkPolicy(ctx context.Context, s *services) check {
 	policy, err := redisSays(ctx, s, "memory", "maxmemory_policy")
 	if err != nil {
 		return check{"redis eviction", stateWarning, "cannot be read: " + err.Error(), "see to it that maxmemory-policy is noeviction"}
 	}
-	if policy != "noeviction" {
-		return check{"redis eviction", stateWarning, "maxmemory-policy is " + policy, "set maxmemory-policy noeviction"}
+	loses := "it can drop keys that expire, such as what is done; they are made again"
+	switch {
+	case policy == "noeviction":
+		return check{"redis eviction", stateOK, policy, ""}
+	case !strings.HasPrefix(policy, "volatile-"):
+		loses = "it can drop the day trades of " + rediskey.PDTTrades + ", of which there is no other copy"
 	}
-	return check{"redis eviction", stateOK, policy, ""}
+	return check{"redis eviction", stateWarning, "maxmemory-policy is " + policy + ": " + loses, "set maxmemory-policy noeviction"}
 }
 
 // redisSays reads a field of INFO: unlike CONFIG GET it shows no password, so
@@ -261,6 +267,41 @@ func (a *app) checkClock(ctx context.Context, s *services) check {
 	c := check{"clock", stateOK, fmt.Sprintf("%s from Redis's", skew), ""}
 	if skew.Abs() > clockSkew {
 		c.State, c.Advice = stateWarning, "let both machines keep time by NTP"
+	}
+	return c
+}
+
+// checkKeys looks for keys that are not as the contract says.
+func checkKeys(ctx context.Context, s *services) check {
+	keys, err := contractKeys(ctx, s.rdb)
+	if err != nil {
+		return check{"redis keys", stateFailed, err.Error(), "grant the user of SA_REDIS__URL the right to read"}
+	}
+	var wrong []string
+	for _, k := range keys {
+		if k.Problem != "" {
+			wrong = append(wrong, printable(k.Key)+": "+k.Problem)
+		}
+	}
+	if len(wrong) == 0 {
+		return check{"redis keys", stateOK, fmt.Sprintf("%d keys are as the contract says", len(keys)), ""}
+	}
+	if len(wrong) > listed {
+		wrong = append(wrong[:listed], fmt.Sprintf("and %d more", len(wrong)-listed))
+	}
+	return check{"redis keys", stateWarning, strings.Join(wrong, "\n"), "see worker keys list; find out who wrote them, and rename or remove them"}
+}
+
+// checkKillSwitch says whether trading is halted, and whether Redis and the table
+// agree about that.
+func (a *app) checkKillSwitch(ctx context.Context, s *services) check {
+	state := a.killSwitch(s, nil).Read(ctx)
+	c := check{"kill switch", stateOK, risk.Inactive, ""}
+	if state.Active {
+		c.Found = "active: trading is halted, ingestion is not"
+	}
+	if len(state.Notes) > 0 {
+		c.State, c.Found, c.Advice = stateWarning, c.Found+"\n"+strings.Join(state.Notes, "\n"), "let worker serve run, which compares them every minute"
 	}
 	return c
 }

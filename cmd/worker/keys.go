@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,17 +38,20 @@ const (
 func (a *app) keysCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
-		Short: "Look at the keys that the worker shares with alpha-oracle in Redis",
+		Short: "Look at the keys that the worker shares with alpha-oracle in Redis, or clear its own",
 		Example: `  worker keys list
-  worker keys show jobs:daily_bars:2026-03-12:done --json`,
+  worker keys show jobs:daily_bars:2026-03-12:done --json
+  worker keys clear --dry-run`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.helpThenUsage(cmd, "name one of list, show")
+			return a.helpThenUsage(cmd, "name one of list, show, clear")
 		},
 	}
 	cmd.AddCommand(
 		&cobra.Command{
-			Use: "list", Short: "The keys that exist, with meaning, type and TTL",
+			Use: "list", Short: "The keys that exist, by meaning, with type, size, TTL and owner",
+			Long: `Lists the keys under the prefixes of the contract, and says which have a wrong type,
+expire although they must not, or are not part of it. It only scans, in small steps.`,
 			Example: "  worker keys list", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				return a.withServices(cmd.Context(), a.listKeys)
@@ -61,7 +65,8 @@ func (a *app) keysCommand() *cobra.Command {
 					return a.showKey(ctx, s, args[0])
 				})
 			},
-		})
+		},
+		a.clearCommand())
 	return cmd
 }
 
@@ -71,6 +76,16 @@ type keyInfo struct {
 	Type    string `json:"type"`
 	TTL     *int64 `json:"ttl_seconds,omitempty"`
 	Meaning string `json:"meaning"`
+	// Pattern is the key's line in the contract, Owner who writes it; both are
+	// empty for one that has none.
+	Pattern string `json:"pattern,omitempty"`
+	Owner   string `json:"owner,omitempty"`
+	// Size is the number of members, of a string that of bytes.
+	Size int64 `json:"size"`
+	// Problem is what is not as the contract says.
+	Problem string `json:"problem,omitempty"`
+	// Decoded is the value in words, where it is not plain.
+	Decoded []string `json:"decoded,omitempty"`
 	// Members is how many a set, sorted set, list or hash has. Truncated
 	// tells that Value does not show all of them.
 	Members   *int64 `json:"members,omitempty"`
@@ -89,32 +104,48 @@ func (a *app) listKeys(ctx context.Context, s *services) error {
 	if err := s.rebuildEmbedded(ctx, a.now()); err != nil {
 		return err
 	}
-	infos := []keyInfo{}
-	for _, prefix := range prefixes() {
-		scan := s.rdb.Scan(ctx, 0, prefix+"*", scanStep).Iterator()
-		for scan.Next(ctx) {
-			info, err := describe(ctx, s.rdb, scan.Val())
-			if err != nil {
-				return err
-			}
-			infos = append(infos, info)
-		}
-		if err := scan.Err(); err != nil {
-			return fmt.Errorf("scan Redis: %w", err)
-		}
+	infos, err := contractKeys(ctx, s.rdb)
+	if err != nil {
+		return err
 	}
-	slices.SortFunc(infos, func(x, y keyInfo) int { return strings.Compare(x.Key, y.Key) })
-	// SCAN may give a key twice.
-	infos = slices.CompactFunc(infos, func(x, y keyInfo) bool { return x.Key == y.Key })
 	if a.asJSON {
 		return a.printJSON(infos)
 	}
-	t := a.newTable("key", "type", "expires in", "meaning")
-	for _, k := range infos {
-		t.AppendRow(table.Row{printable(k.Key), k.Type, expiry(k.TTL), k.Meaning})
+	t := a.newTable("key", "type", "size", "expires in", "meaning", "problem")
+	for i, k := range infos {
+		meaning := ""
+		if i == 0 || infos[i-1].Pattern != k.Pattern {
+			t.AppendSeparator()
+			meaning = k.Meaning
+			if k.Owner != "" {
+				meaning += " (written by " + k.Owner + ")"
+			}
+		}
+		t.AppendRow(table.Row{printable(k.Key), k.Type, k.Size, expiry(k.TTL), meaning, k.Problem})
 	}
 	a.printf("%s\n", t.Render())
 	return nil
+}
+
+// contractKeys describes all keys under the prefixes of the contract, in its
+// order, and those that have no line in it last.
+func contractKeys(ctx context.Context, rdb *redis.Client) ([]keyInfo, error) {
+	names, err := scanKeys(ctx, rdb, prefixes())
+	if err != nil {
+		return nil, err
+	}
+	infos, err := describe(ctx, rdb, names)
+	if err != nil {
+		return nil, err
+	}
+	place := map[string]int{"": math.MaxInt}
+	for i, e := range rediskey.All() {
+		if e.Type != rediskey.TypeChannel {
+			place[e.Pattern] = i
+		}
+	}
+	slices.SortStableFunc(infos, func(x, y keyInfo) int { return cmp.Compare(place[x.Pattern], place[y.Pattern]) })
+	return infos, nil
 }
 
 // prefixes are the first parts of all keys of the contract.
@@ -131,24 +162,124 @@ func prefixes() []string {
 	return slices.Compact(found)
 }
 
-func describe(ctx context.Context, rdb *redis.Client, key string) (keyInfo, error) {
-	kind, err := rdb.Type(ctx, key).Result()
-	if err != nil {
-		return keyInfo{}, fmt.Errorf("read %q: %w", key, err)
+// scanKeys returns the names of the keys that begin with one of the prefixes, in
+// order. It walks over the keys of the server once, in small steps.
+func scanKeys(ctx context.Context, rdb *redis.Client, prefixes []string) ([]string, error) {
+	found := map[string]struct{}{} // SCAN may give a key twice
+	scan := rdb.Scan(ctx, 0, globOf(prefixes), scanStep).Iterator()
+	for scan.Next(ctx) {
+		key := scan.Val()
+		if slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(key, p) }) {
+			found[key] = struct{}{}
+		}
 	}
-	ttl, err := rdb.TTL(ctx, key).Result()
-	if err != nil {
-		return keyInfo{}, fmt.Errorf("read %q: %w", key, err)
+	if err := scan.Err(); err != nil {
+		return nil, fmt.Errorf("scan Redis: %w", err)
 	}
+	return slices.Sorted(maps.Keys(found)), nil
+}
+
+// globOf is a pattern that whatever has one of the prefixes matches, and little
+// else: Redis has no alternatives in patterns, and one for each prefix would walk
+// over all keys as often.
+func globOf(prefixes []string) string {
+	shortest := len(slices.MinFunc(prefixes, func(x, y string) int { return len(x) - len(y) }))
+	var glob strings.Builder
+	for i := range shortest - 1 {
+		var letters []byte
+		for _, p := range prefixes {
+			letters = append(letters, p[i])
+		}
+		slices.Sort(letters)
+		glob.WriteString("[" + string(slices.Compact(letters)) + "]")
+	}
+	return glob.String() + "*:*"
+}
+
+// describe asks for many keys at a time. A key that has gone meanwhile is left
+// out.
+func describe(ctx context.Context, rdb *redis.Client, names []string) ([]keyInfo, error) {
+	infos := make([]keyInfo, 0, len(names))
+	for some := range slices.Chunk(names, scanStep) {
+		kinds, ttls := make([]*redis.StatusCmd, len(some)), make([]*redis.DurationCmd, len(some))
+		_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i, key := range some {
+				kinds[i], ttls[i] = p.Type(ctx, key), p.TTL(ctx, key)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read keys: %w", err)
+		}
+		first := len(infos)
+		for i, key := range some {
+			if kind := kinds[i].Val(); kind != "none" {
+				infos = append(infos, newKeyInfo(key, kind, ttls[i].Val()))
+			}
+		}
+		if err := measure(ctx, rdb, infos[first:]); err != nil {
+			return nil, fmt.Errorf("read keys: %w", err)
+		}
+	}
+	return infos, nil
+}
+
+func newKeyInfo(key, kind string, ttl time.Duration) keyInfo {
 	info := keyInfo{Key: key, Type: kind, Meaning: "not part of the contract"}
-	if entry, ok := rediskey.Match(key); ok {
-		info.Meaning = entry.Meaning
-	}
 	if ttl >= 0 { // negative: it has none
 		seconds := int64(ttl / time.Second)
 		info.TTL = &seconds
 	}
-	return info, nil
+	entry, ok := rediskey.Match(key)
+	if !ok {
+		if slices.ContainsFunc(prefixes(), func(p string) bool { return strings.HasPrefix(key, p) }) {
+			info.Problem = "its prefix is reserved for the keys of the contract"
+		}
+		return info
+	}
+	info.Meaning, info.Pattern, info.Owner = entry.Meaning, entry.Pattern, entry.Writer
+	switch want := entry.RedisType(); {
+	case want != "" && kind != want:
+		info.Problem = "its type is " + kind + ", the contract says " + want
+	case entry.Stays() && info.TTL != nil:
+		info.Problem = "it expires, which it must not"
+	}
+	return info
+}
+
+// measure fills in the sizes, in one round trip and with commands that take the
+// same time for every size.
+func measure(ctx context.Context, rdb *redis.Client, infos []keyInfo) error {
+	sizes := make([]*redis.IntCmd, len(infos))
+	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, k := range infos {
+			switch k.Type {
+			case "string":
+				sizes[i] = p.StrLen(ctx, k.Key)
+			case "set":
+				sizes[i] = p.SCard(ctx, k.Key)
+			case "zset":
+				sizes[i] = p.ZCard(ctx, k.Key)
+			case "list":
+				sizes[i] = p.LLen(ctx, k.Key)
+			case "hash":
+				sizes[i] = p.HLen(ctx, k.Key)
+			case "stream":
+				sizes[i] = p.XLen(ctx, k.Key)
+			}
+		}
+		return nil
+	})
+	for i, size := range sizes {
+		if size != nil {
+			infos[i].Size = size.Val()
+		}
+	}
+	// One of them may be of another type by now.
+	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+		return nil
+	}
+	return err
 }
 
 func expiry(ttl *int64) string {
@@ -162,20 +293,33 @@ func (a *app) showKey(ctx context.Context, s *services, key string) error {
 	if err := s.rebuildEmbedded(ctx, a.now()); err != nil {
 		return err
 	}
-	info, err := describe(ctx, s.rdb, key)
+	found, err := describe(ctx, s.rdb, []string{key})
 	if err != nil {
 		return err
 	}
-	if info.Type == "none" {
+	if len(found) == 0 {
 		return fmt.Errorf("there is no key %q; worker keys list shows those that exist", key)
 	}
+	info := found[0]
 	if err := info.read(ctx, s.rdb); err != nil {
 		return fmt.Errorf("read %q: %w", key, err)
+	}
+	if info.Decoded, err = a.decode(ctx, s, info); err != nil {
+		return err
 	}
 	if a.asJSON {
 		return a.printJSON(info)
 	}
 	a.printf("%s\n  meaning  %s\n  type     %s\n  expires  %s\n", printable(info.Key), info.Meaning, info.Type, expiry(info.TTL))
+	if info.Owner != "" {
+		a.printf("  owner    %s\n", info.Owner)
+	}
+	if info.Problem != "" {
+		a.printf("  problem  %s\n", info.Problem)
+	}
+	for _, line := range info.Decoded {
+		a.printf("  means    %s\n", line)
+	}
 	a.printValue(info)
 	return nil
 }

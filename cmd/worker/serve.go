@@ -110,6 +110,7 @@ func (a *app) serve(ctx context.Context) error {
 	}
 	defer release()
 	s.calling = true
+	defer a.keepKillSwitch(ctx, s)()
 	a.serveSchedules(ctx, s, symbols)
 	return nil
 }

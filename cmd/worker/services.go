@@ -48,24 +48,29 @@ type services struct {
 // openServices connects to what the configuration names and to the embedded
 // default for the rest. An error names the server and what was tried.
 func (a *app) openServices(ctx context.Context) (*services, error) {
-	s := &services{embeddedDB: !a.cfg.DatabaseURL.IsSet(), embeddedRedis: !a.cfg.RedisURL.IsSet(), fixed: a.cfg.NoMigrate}
-	if s.embeddedDB || s.embeddedRedis {
-		if err := os.MkdirAll(a.cfg.DataDir, 0o750); err != nil {
-			return nil, fmt.Errorf("data directory (SA_DATA_DIR): %w", err)
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, startTime)
-	defer cancel()
-	var both sync.WaitGroup
-	var noDatabase, noRedis error
-	both.Go(func() { noDatabase = a.openDatabase(ctx, s) })
-	both.Go(func() { noRedis = a.openRedis(ctx, s) })
-	both.Wait()
+	s, noDatabase, noRedis := a.tryServices(ctx)
 	if err := errors.Join(noDatabase, noRedis); err != nil {
 		s.close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// tryServices is openServices for who can do with one of the two.
+func (a *app) tryServices(ctx context.Context) (s *services, noDatabase, noRedis error) {
+	s = &services{embeddedDB: !a.cfg.DatabaseURL.IsSet(), embeddedRedis: !a.cfg.RedisURL.IsSet(), fixed: a.cfg.NoMigrate}
+	if s.embeddedDB || s.embeddedRedis {
+		if err := os.MkdirAll(a.cfg.DataDir, 0o750); err != nil {
+			return s, fmt.Errorf("data directory (SA_DATA_DIR): %w", err), nil
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	var both sync.WaitGroup
+	both.Go(func() { noDatabase = a.openDatabase(ctx, s) })
+	both.Go(func() { noRedis = a.openRedis(ctx, s) })
+	both.Wait()
+	return s, noDatabase, noRedis
 }
 
 func (a *app) openDatabase(ctx context.Context, s *services) (err error) {

@@ -151,7 +151,7 @@ func TestErrorsAsJSON(t *testing.T) {
 func TestHelpShowsExamples(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	for _, args := range [][]string{{}, {"run", "daily-bars"}, {"status"}, {"keys", "list"}, {"keys", "show"}, {"doctor"}, {"migrate"}, {"simulate"}} {
+	for _, args := range [][]string{{}, {"run", "daily-bars"}, {"status"}, {"keys", "list"}, {"keys", "show"}, {"keys", "clear"}, {"kill-switch"}, {"kill-switch", "deactivate"}, {"pdt"}, {"pdt", "record"}, {"doctor"}, {"migrate"}, {"simulate"}} {
 		s := w.run(append(args, "--help")...)
 		if s.code != exitOK || !strings.Contains(s.out, "Examples:") {
 			t.Errorf("worker %s --help: exit %d: %s", strings.Join(args, " "), s.code, s.out)

@@ -23,6 +23,28 @@ type Entry struct {
 	Meaning        string
 }
 
+// RedisType returns the type as Redis names it: string, set or zset. It is "" if
+// the contract leaves it open, and for a channel.
+func (e Entry) RedisType() string {
+	kind, _, _ := strings.Cut(e.Type, " ")
+	switch kind {
+	case "string", "set":
+		return kind
+	case "sorted":
+		return "zset"
+	}
+	return ""
+}
+
+// Stays reports whether the key must not expire. What the limiter keeps beside its
+// two keys may.
+func (e Entry) Stays() bool { return e.TTL == "none" && e.Type != "any" || e.Pattern == PDTTrades }
+
+// Clearable are the beginnings of the keys that may be removed by hand, because
+// the ledger, or whoever asks again, brings them back. All others stay: nothing
+// else holds what is behind some of them.
+func Clearable() []string { return []string{"backfill:", "cache:", "jobs:"} }
+
 // All returns the whole contract, keys first, in the order of the README.
 func All() []Entry {
 	return append(keys(), channels()...)

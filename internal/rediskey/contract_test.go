@@ -106,3 +106,32 @@ func TestMatch(t *testing.T) {
 		}
 	}
 }
+
+func TestNothingThatCannotComeBackIsClearable(t *testing.T) {
+	t.Parallel()
+	for _, e := range rediskey.All() {
+		clearable := slices.ContainsFunc(rediskey.Clearable(), func(p string) bool { return strings.HasPrefix(e.Pattern, p) })
+		first, _, _ := strings.Cut(e.Pattern, ":")
+		if kept := slices.Contains([]string{"risk", "system", "rate_limit", "rate_limit_ext"}, first); kept == clearable && e.Type != rediskey.TypeChannel {
+			t.Errorf("%s: clearable is %t", e.Pattern, clearable)
+		}
+	}
+}
+
+func TestTypesAreThoseOfRedis(t *testing.T) {
+	t.Parallel()
+	for key, want := range map[string]string{
+		"jobs:daily_bars:2026-03-12:done": "set", rediskey.KillSwitch: "string", rediskey.PDTTrades: "zset",
+		rediskey.SystemStatus: "string", "rate_limit_ext:edgar:x": "", rediskey.AltDataLastRun: "string",
+	} {
+		entry, ok := rediskey.Match(key)
+		if got := entry.RedisType(); !ok || got != want {
+			t.Errorf("%s: %q, want %q", key, got, want)
+		}
+	}
+	for key, want := range map[string]bool{rediskey.PDTTrades: true, rediskey.KillSwitch: true, rediskey.CacheSP500: false, "rate_limit_ext:edgar:x": false, "rate_limit:edgar:tokens": true} {
+		if entry, _ := rediskey.Match(key); entry.Stays() != want {
+			t.Errorf("%s stays: %t", key, entry.Stays())
+		}
+	}
+}

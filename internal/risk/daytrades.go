@@ -68,6 +68,14 @@ type DayTradeCount struct {
 	Remaining int64
 }
 
+// InputError refuses a day trade that cannot be meant.
+type InputError struct{ problem string }
+
+// Error says what is wrong with it.
+func (e *InputError) Error() string { return "record day trade: " + e.problem }
+
+func refuse(format string, args ...any) error { return &InputError{fmt.Sprintf(format, args...)} }
+
 // today is the New York date of t.
 func today(t time.Time) market.Date { return market.DateOf(t.In(market.NewYork())) }
 
@@ -169,6 +177,8 @@ type entry struct {
 // be too old to be kept; the zero Date is the present one in New York. An order
 // is recorded once, whoever did it; without an id each call is another trade.
 //
+// Any other trade is refused by an [*InputError].
+//
 // It takes out what is older than eight days and before the last five sessions,
 // by the clock of the caller or that of Redis, whichever is behind.
 func (d DayTrades) Record(ctx context.Context, symbol market.Symbol, date market.Date, orderID string) (Recorded, error) {
@@ -177,7 +187,7 @@ func (d DayTrades) Record(ctx context.Context, symbol market.Symbol, date market
 		date = today(now)
 	}
 	if !isOrderID(orderID) {
-		return Recorded{}, fmt.Errorf("order id %q: want at most %d printable characters of ASCII", orderID, longestOrderID)
+		return Recorded{}, refuse("order id %q: want at most %d printable characters of ASCII", orderID, longestOrderID)
 	}
 	kept, err := d.kept(ctx, now)
 	if err != nil {
@@ -205,13 +215,13 @@ func isOrderID(id string) bool {
 func (d DayTrades) check(date, from, today market.Date) error {
 	switch open, err := d.Calendar.IsSession(date); {
 	case err != nil:
-		return fmt.Errorf("record day trade: %w", err)
+		return refuse("%s", err)
 	case !open:
-		return fmt.Errorf("record day trade: %s is no session of the exchange: %s", date, d.Calendar.Why(date))
+		return refuse("%s is no session of the exchange: %s", date, d.Calendar.Why(date))
 	case date > today:
-		return fmt.Errorf("record day trade: %s is in the future: in New York it is %s", date, today)
+		return refuse("%s is in the future: in New York it is %s", date, today)
 	case date < from:
-		return fmt.Errorf("record day trade: %s is too old: what is before %s counts for nothing and is not kept", date, from)
+		return refuse("%s is too old: what is before %s counts for nothing and is not kept", date, from)
 	}
 	return nil
 }
