@@ -45,6 +45,8 @@ func mayImport() map[string][]string {
 		"internal/store":              {"internal/market"},
 		"internal/store/":             {"internal/market", "internal/store"},
 		"internal/embedded":           {"internal/market", "internal/rediskey", "internal/store", "internal/store/sqlite", "internal/secret"},
+		"internal/metrics":            {"internal/market", "internal/sweep"},
+		"internal/alarm":              {"internal/market", "internal/secret", "internal/store"},
 		"internal/testenv":            {},
 		"internal/bench":              {},
 		"bench/limiter":               {"internal/limiter"},
