@@ -25,7 +25,7 @@ run: build ## build and run, for example: make run ARGS="status"
 demo: ## fetch ten symbols from a simulator inside the process: no key, no server
 	go run ./cmd/worker run daily-bars --demo
 
-deps: ## install the servers that the tests start: Redis, Postgres, sqlite3
+deps: ## install what the tests start: Redis, Postgres, sqlite3, promtool
 	scripts/deps.sh
 
 test: ## run all tests, with the race detector and in random order

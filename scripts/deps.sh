@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need and is missing: redis-server, postgres, sqlite3
-# and a C compiler.
+# Installs what the tests need and is missing: redis-server, postgres, sqlite3,
+# promtool and a C compiler.
 set -euo pipefail
 
 have_postgres() {
@@ -15,6 +15,8 @@ missing=()
 command -v redis-server >/dev/null || missing+=(redis-server)
 have_postgres || missing+=(postgresql)
 command -v sqlite3 >/dev/null || missing+=(sqlite3)
+# promtool, which replays the alerts.
+command -v promtool >/dev/null || missing+=(prometheus)
 # The race detector needs a C compiler.
 command -v "${CC:-gcc}" >/dev/null || missing+=(gcc libc6-dev)
 [ ${#missing[@]} -eq 0 ] && exit 0
@@ -34,9 +36,9 @@ fi
 
 cat >&2 <<TEXT
 deps: missing: ${missing[*]}. Install them, for example with
-  sudo apt-get install redis-server postgresql sqlite3 gcc libc6-dev
-  sudo dnf install redis postgresql-server sqlite gcc
-  brew install redis postgresql@17 sqlite
+  sudo apt-get install redis-server postgresql sqlite3 prometheus gcc libc6-dev
+  sudo dnf install redis postgresql-server sqlite golang-github-prometheus gcc
+  brew install redis postgresql@17 sqlite prometheus
 They need not be running: the tests start their own.
 TEXT
 exit 1

@@ -58,6 +58,8 @@ type app struct {
 	cfg    config
 	log    *zap.Logger
 	redact func(string) string
+	// watch is told what happens; nil in all commands but serve.
+	watch *watch
 
 	configFile string
 	asJSON     bool

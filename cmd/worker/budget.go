@@ -54,6 +54,9 @@ type budget struct {
 	// call begins, while those that were sent may finish.
 	stopping <-chan struct{}
 	calls    atomic.Int64
+	// waited is told how long each call that may be made has waited; it may be
+	// nil.
+	waited func(time.Duration)
 	// allowed bounds the calls of a run, of all providers together; nil: no
 	// bound.
 	allowed *allowance
@@ -99,9 +102,13 @@ func (b *budget) Wait(ctx context.Context) error {
 	if !b.allowed.take() {
 		return &enoughError{b.allowed.most}
 	}
+	asked := b.now()
 	err := b.wait(ctx)
-	if err != nil {
+	switch {
+	case err != nil:
 		b.allowed.giveBack()
+	case b.waited != nil:
+		b.waited(b.now().Sub(asked))
 	}
 	return err
 }

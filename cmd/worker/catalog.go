@@ -111,6 +111,7 @@ func (a *app) newBudget(ctx context.Context, s *services, q quota) (*budget, *li
 	return &budget{
 		limiter: limits, ledger: s.db, provider: q.provider,
 		perDay: q.perDay, class: limiter.Manual, slotLife: limits.Slack() / 2, now: a.limitClock(), stopping: ctx.Done(),
+		waited: func(d time.Duration) { a.watch.waited(q, d) },
 	}, limits, nil
 }
 
@@ -118,7 +119,7 @@ func (a *app) newBudget(ctx context.Context, s *services, q quota) (*budget, *li
 func (a *app) transportOptions(provider string) transport.Options {
 	return transport.Options{
 		Provider: provider, Attempts: callTries, Timeout: callTime, MaxWait: longestWait,
-		Redact: a.redact, Observe: a.logCall, Now: a.now,
+		Redact: a.redact, Observe: func(t transport.Attempt) { a.logCall(t); a.watch.called(provider, t) }, Now: a.now,
 	}
 }
 

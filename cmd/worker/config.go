@@ -83,6 +83,10 @@ func settings() []setting {
 		{env: "SA_SCHEDULER__WEEKLY_FUNDAMENTALS_CRON", standard: "0 6 * * 6", meaning: "when the ISO week's fundamentals are"},
 		{env: "SA_SCHEDULER__BIWEEKLY_ALTDATA_CRON", standard: "0 7 1,15 * *", meaning: "when alternative data are"},
 		{env: "SA_RISK__KILL_SWITCH__COOLDOWN_MINUTES", standard: "60", meaning: "how long the kill switch stays active at least, unless it is deactivated with --force"},
+		{env: "SA_ALARM__WEBHOOK_URL", meaning: "where alarms are sent to, by POST; empty: only to the log", secret: true},
+		{env: "SA_ALARM__WEBHOOK_SECRET", meaning: "the key that they are signed with, 16 characters or more", secret: true},
+		{env: "SA_ALARM__HEARTBEAT_URL", meaning: "asked for every 5 minutes while the bars are in by their deadline; empty: none", secret: true},
+		{env: "SA_ALARM__BARS_DEADLINE", meaning: "how long after a session's bars are final (2 hours after its close) they have to be in, as 90m or 12h; empty: until the next session opens"},
 		{env: "SA_LOG__LEVEL", standard: "info", meaning: "debug, info, warn or error"},
 		{env: "SA_LOG__FORMAT", meaning: "json or console; empty: json when standard error is no terminal"},
 	}
@@ -118,6 +122,7 @@ type config struct {
 	Schedule       scheduleConfig
 	// Cooldown is how long the kill switch stays active at least.
 	Cooldown  time.Duration
+	Alarm     alarmConfig
 	LogLevel  zapcore.Level
 	LogFormat string
 
@@ -454,6 +459,7 @@ func (l *loader) build() config {
 		Universe:       l.text("SA_DATA__UNIVERSE__SYMBOLS"),
 		UniverseSource: l.source("SA_DATA__UNIVERSE__SP500_SOURCE"),
 		Schedule:       l.schedules(),
+		Alarm:          l.alarm(),
 		LogLevel:       l.level("SA_LOG__LEVEL"),
 		LogFormat:      l.oneOf("SA_LOG__FORMAT", "", "json", "console"),
 		texts:          l.texts(),
@@ -590,7 +596,7 @@ func (l *loader) level(env string) zapcore.Level {
 
 // secrets returns all values that no output may hold.
 func (c config) secrets() []secret.Value {
-	all := []secret.Value{c.Key, c.Massive.Key, c.Tiingo.Key}
+	all := append(c.Alarm.secrets(), c.Key, c.Massive.Key, c.Tiingo.Key)
 	source := c.UniverseSource.Reveal()
 	for _, url := range []string{c.RedisURL.Reveal(), c.DatabaseURL.Reveal(), c.BaseURL, source} {
 		all = append(all, secret.URLPasswords(url)...)

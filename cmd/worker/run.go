@@ -170,6 +170,7 @@ func (a *app) claimAndRun(ctx context.Context, s *services, p period, do func(co
 		}
 	}
 	report.StartedAt, report.FinishedAt = started.UTC(), a.now().UTC()
+	a.watch.ended(report)
 	a.end(ctx, run, report)
 	if err != nil {
 		return sweep.Report{}, err

@@ -111,6 +111,8 @@ func (a *app) serve(ctx context.Context) error {
 	defer release()
 	s.calling = true
 	defer a.keepKillSwitch(ctx, s)()
+	defer a.startMetrics(ctx, s)()
+	defer a.startAlarms(ctx)()
 	a.serveSchedules(ctx, s, symbols)
 	return nil
 }
@@ -124,6 +126,7 @@ func (a *app) serveSchedules(ctx context.Context, s *services, symbols []market.
 	r := runner.Runner{Journal: s.db, Now: a.now, Wait: a.Wait}
 	for ctx.Err() == nil {
 		r.Tasks, r.Tell, r.Changed = a.tasks(s), a.newTeller().tell, a.now()
+		a.watch.use(a, r.Tasks)
 		a.announce(r.Tasks)
 		generation, end := context.WithCancel(ctx)
 		done := make(chan struct{})
@@ -336,7 +339,7 @@ func (a *app) scheduled(ctx context.Context, s *services, p period, do func(cont
 		// Another replica may have it by then, and goes on at once.
 		ctx, cancel := untilStopping(ctx, run.Lost())
 		defer cancel()
-		return do(ctx, of, symbols, run)
+		return do(ctx, of, symbols, a.watch.counted(run))
 	})
 	if err != nil {
 		return report, fmt.Errorf("%s %s: %w", p.job, p.name, err)
