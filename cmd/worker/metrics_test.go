@@ -217,7 +217,7 @@ func TestAlarmsKeepQuietOnClosedDays(t *testing.T) {
 	w.env["SA_DATA__UNIVERSE__SYMBOLS"] = "AAPL"
 	w.env["SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_DAY"] = "0"
 	v := w.watched()
-	if _, err := v.scheduledBars(t.Context(), v.s, session, 0); err != nil {
+	if _, err := v.scheduledBars(t.Context(), v.s, session, store.SeenAll()); err != nil {
 		t.Fatal(err)
 	}
 	v.step(t, 7*time.Hour)
@@ -246,7 +246,7 @@ func TestAlarmsOfKeyQuotaAndPeriods(t *testing.T) {
 	w.env["SA_DATA__UNIVERSE__SYMBOLS"] = "AAPL,MSFT,NVDA"
 	w.env["SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_DAY"] = "2"
 	v := w.watched()
-	report, err := v.scheduledBars(t.Context(), v.s, session, 0)
+	report, err := v.scheduledBars(t.Context(), v.s, session, store.SeenAll())
 	if err == nil && report.Failed != 3 {
 		t.Errorf("the key was taken: %+v", report)
 	}
