@@ -87,6 +87,10 @@ func settings() []setting {
 		{env: "SA_ALARM__WEBHOOK_SECRET", meaning: "the key that they are signed with, 16 characters or more", secret: true},
 		{env: "SA_ALARM__HEARTBEAT_URL", meaning: "asked for every 5 minutes while the bars are in by their deadline; empty: none", secret: true},
 		{env: "SA_ALARM__BARS_DEADLINE", meaning: "how long after a session's bars are final (2 hours after its close) they have to be in, as 90m or 12h; empty: until the next session opens"},
+		{env: "SA_HTTP__ADDR", standard: "127.0.0.1:8080", meaning: "where worker serve listens; another address than loopback needs SA_HTTP__TOKEN"},
+		{env: "SA_HTTP__TOKEN", meaning: "bearer token that all routes but /livez and /readyz ask for, 16 characters or more; empty: none does", secret: true},
+		{env: "SA_HTTP__HOSTS", meaning: "the names under which it is asked, besides localhost and its own address", list: true},
+		{env: "SA_HTTP__PPROF_ADDR", meaning: "loopback address of the runtime's profiles; empty: there are none"},
 		{env: "SA_LOG__LEVEL", standard: "info", meaning: "debug, info, warn or error"},
 		{env: "SA_LOG__FORMAT", meaning: "json or console; empty: json when standard error is no terminal"},
 	}
@@ -123,6 +127,7 @@ type config struct {
 	// Cooldown is how long the kill switch stays active at least.
 	Cooldown  time.Duration
 	Alarm     alarmConfig
+	HTTP      httpConfig
 	LogLevel  zapcore.Level
 	LogFormat string
 
@@ -460,6 +465,7 @@ func (l *loader) build() config {
 		UniverseSource: l.source("SA_DATA__UNIVERSE__SP500_SOURCE"),
 		Schedule:       l.schedules(),
 		Alarm:          l.alarm(),
+		HTTP:           l.http(),
 		LogLevel:       l.level("SA_LOG__LEVEL"),
 		LogFormat:      l.oneOf("SA_LOG__FORMAT", "", "json", "console"),
 		texts:          l.texts(),
@@ -596,7 +602,7 @@ func (l *loader) level(env string) zapcore.Level {
 
 // secrets returns all values that no output may hold.
 func (c config) secrets() []secret.Value {
-	all := append(c.Alarm.secrets(), c.Key, c.Massive.Key, c.Tiingo.Key)
+	all := append(c.Alarm.secrets(), c.Key, c.Massive.Key, c.Tiingo.Key, c.HTTP.Token)
 	source := c.UniverseSource.Reveal()
 	for _, url := range []string{c.RedisURL.Reveal(), c.DatabaseURL.Reveal(), c.BaseURL, source} {
 		all = append(all, secret.URLPasswords(url)...)

@@ -121,21 +121,8 @@ type gap struct {
 }
 
 func (a *app) showGaps(ctx context.Context, s *services, req gapRequest) error {
-	sources, err := a.bars(ctx, s, "")
+	report, err := a.readGaps(ctx, s, req)
 	if err != nil {
-		return err
-	}
-	defer sources.close()
-	reach, err := sources.Reach()
-	if err != nil {
-		return err
-	}
-	found, err := a.backfill(s, sources, req.through, nil).Gaps(ctx, req.since, reach, req.symbols)
-	if err != nil {
-		return err
-	}
-	report := newGapReport(req, found, reach)
-	if err := a.explainGaps(ctx, s, &report); err != nil {
 		return err
 	}
 	if a.asJSON {
@@ -143,6 +130,24 @@ func (a *app) showGaps(ctx context.Context, s *services, req gapRequest) error {
 	}
 	a.printGaps(report)
 	return nil
+}
+
+func (a *app) readGaps(ctx context.Context, s *services, req gapRequest) (gapReport, error) {
+	sources, err := a.bars(ctx, s, "")
+	if err != nil {
+		return gapReport{}, err
+	}
+	defer sources.close()
+	reach, err := sources.Reach()
+	if err != nil {
+		return gapReport{}, err
+	}
+	found, err := a.backfill(s, sources, req.through, nil).Gaps(ctx, req.since, reach, req.symbols)
+	if err != nil {
+		return gapReport{}, err
+	}
+	report := newGapReport(req, found, reach)
+	return report, a.explainGaps(ctx, s, &report)
 }
 
 func newGapReport(req gapRequest, found []backfill.Gaps, reach market.Date) gapReport {

@@ -63,6 +63,7 @@ func newWorld(t testing.TB) *world {
 		"SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_MINUTE": "60000",
 		"SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_DAY":    "100000",
 		"SA_LOG__LEVEL":                                 "debug",
+		"SA_HTTP__ADDR":                                 "127.0.0.1:0",
 	}}
 	t.Cleanup(func() { w.noCanary("the output", strings.Join(w.said, "\n")) })
 	return w

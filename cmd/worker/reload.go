@@ -12,7 +12,10 @@ import (
 
 // fixedSettings are those that a running process keeps: what is open stays open.
 func fixedSettings() []string {
-	return []string{"SA_REDIS__URL", "SA_DATABASE__URL", "SA_DATA_DIR"}
+	return []string{
+		"SA_REDIS__URL", "SA_DATABASE__URL", "SA_DATA_DIR",
+		"SA_HTTP__ADDR", "SA_HTTP__TOKEN", "SA_HTTP__HOSTS", "SA_HTTP__PPROF_ADDR",
+	}
 }
 
 // change is a setting that has another value than before.

@@ -67,6 +67,9 @@ what a day's calls did not suffice for, is asked for again until the next period
 due. After a time away the newest period is run, which brings what was missed; for
 each other one the journal says why it was not.
 
+It listens on SA_HTTP__ADDR: /livez, /readyz and an API that shows what is going on
+and starts runs.
+
 On SIGHUP the configuration file, the files of secrets and the list of symbols are
 read again: schedules, limits, keys and universe change at once, with what has
 changed in the log. A file with a mistake changes nothing. On SIGTERM the calls in
@@ -87,6 +90,9 @@ the process at once.`,
 func (a *app) serve(ctx context.Context) error {
 	if !a.cfg.Schedule.Enabled {
 		return usagef("SA_SCHEDULER__ENABLED is false: there is nothing to serve")
+	}
+	if err := a.cfg.HTTP.check(); err != nil {
+		return err
 	}
 	if err := a.needKey(runFlags{}, a.cfg.barSources()...); err != nil {
 		return err
@@ -113,22 +119,25 @@ func (a *app) serve(ctx context.Context) error {
 	defer a.keepKillSwitch(ctx, s)()
 	defer a.startMetrics(ctx, s)()
 	defer a.startAlarms(ctx)()
-	a.serveSchedules(ctx, s, symbols)
-	return nil
+	return a.serveSchedules(ctx, s, symbols)
 }
 
 // serveSchedules runs the schedules until ctx ends. A reload ends the runs as a
 // stop does, with the calls in flight finished, and goes on with them under the
 // new configuration: so a lower limit holds at once.
-func (a *app) serveSchedules(ctx context.Context, s *services, symbols []market.Symbol) {
+func (a *app) serveSchedules(ctx context.Context, s *services, symbols []market.Symbol) error {
 	hangups, stop := a.hangups()
 	defer stop()
-	r := runner.Runner{Journal: s.db, Now: a.now, Wait: a.Wait}
+	side, err := a.startHTTP(ctx, s)
+	if err != nil {
+		return err
+	}
 	for ctx.Err() == nil {
-		r.Tasks, r.Tell, r.Changed = a.tasks(s), a.newTeller().tell, a.now()
+		r := a.newRunner(s)
 		a.watch.use(a, r.Tasks)
 		a.announce(r.Tasks)
 		generation, end := context.WithCancel(ctx)
+		side.use(generation, a, r)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -137,9 +146,16 @@ func (a *app) serveSchedules(ctx context.Context, s *services, symbols []market.
 		next, now := a.awaitReload(ctx, hangups, symbols)
 		end()
 		<-done
+		side.idle()
 		a, symbols = next, now
 	}
+	side.stop() //nolint:contextcheck // ctx has ended by then
 	a.log.Info("stopped")
+	return nil
+}
+
+func (a *app) newRunner(s *services) *runner.Runner {
+	return &runner.Runner{Tasks: a.tasks(s), Journal: s.db, Now: a.now, Tell: a.newTeller().tell, Changed: a.now(), Wait: a.Wait}
 }
 
 func (a *app) hangups() (<-chan os.Signal, func()) {
@@ -339,6 +355,7 @@ func (a *app) scheduled(ctx context.Context, s *services, p period, do func(cont
 		// Another replica may have it by then, and goes on at once.
 		ctx, cancel := untilStopping(ctx, run.Lost())
 		defer cancel()
+		tellClaimed(ctx, run.ID())
 		return do(ctx, of, symbols, a.watch.counted(run))
 	})
 	if err != nil {

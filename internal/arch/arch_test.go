@@ -44,6 +44,7 @@ func mayImport() map[string][]string {
 		"internal/risk":               {"internal/market", "internal/rediskey", "internal/store"},
 		"internal/store":              {"internal/market"},
 		"internal/store/":             {"internal/market", "internal/store"},
+		"internal/web":                {"internal/market", "internal/events", "internal/secret"},
 		"internal/embedded":           {"internal/market", "internal/rediskey", "internal/store", "internal/store/sqlite", "internal/secret"},
 		"internal/metrics":            {"internal/market", "internal/sweep"},
 		"internal/alarm":              {"internal/market", "internal/secret", "internal/store"},

@@ -87,6 +87,10 @@ type Runner struct {
 	mu sync.Mutex
 	// ended is when this process has last ended an attempt at a period.
 	ended map[string]time.Time
+	// beats are when each task's loop has last turned; busy are the tasks that
+	// run now, for which it does not turn.
+	beats map[string]time.Time
+	busy  map[string]int
 }
 
 // Serve runs what is due until ctx ends, and returns when no run is left.
@@ -100,12 +104,14 @@ func (r *Runner) Serve(ctx context.Context) {
 
 func (r *Runner) serve(ctx context.Context, t *Task) {
 	for ctx.Err() == nil {
+		r.beat(t)
 		next, err := r.Step(ctx, t)
 		if err != nil && ctx.Err() == nil {
 			r.Tell(Event{Job: t.Name, Err: err})
 			next = r.Now().Add(failedWait)
 		}
 		for now := r.Now(); now.Before(next) && ctx.Err() == nil; now = r.Now() {
+			r.beat(t)
 			r.wait(ctx, min(next.Sub(now), look))
 		}
 	}
@@ -149,7 +155,7 @@ func (r *Runner) Step(ctx context.Context, t *Task) (next time.Time, err error) 
 	}
 	switch {
 	case d.Run != nil:
-		if open != nil && open.Period != d.Run.Period {
+		if open != nil && open.Period != d.Run.Period && !open.Tick.After(d.Run.Tick) {
 			reason := open.Reason + "; then " + d.Run.Period + " was due"
 			if err := r.note(ctx, t, open.Period, store.GaveUp, reason, open.Tick); err != nil {
 				return r.Now(), err
@@ -330,28 +336,34 @@ type start struct {
 
 // attempt runs a period, unless another process has it or has just had it.
 func (r *Runner) attempt(ctx context.Context, t *Task, at start) (next time.Time, err error) {
+	_, err = r.try(ctx, t, at)
+	switch {
+	case errors.Is(err, store.ErrPassed):
+		return r.Now(), nil
+	case errors.As(err, new(*store.HeldError)):
+		return r.Now().Add(heldWait), nil
+	}
+	return r.Now(), err
+}
+
+// try makes one attempt at a period and notes it in the journal.
+func (r *Runner) try(ctx context.Context, t *Task, at start) (sweep.Report, error) {
 	period, tick := at.period, at.tick
 	if err := r.note(ctx, t, period, store.Running, "", tick); err != nil {
-		return r.Now(), err
+		return sweep.Report{}, err
 	}
 	report, err := r.guarded(ctx, t, at)
-	if errors.Is(err, store.ErrPassed) {
-		return r.Now(), nil
-	}
-	var held *store.HeldError
-	if errors.As(err, &held) {
-		return r.Now().Add(heldWait), nil
+	if errors.Is(err, store.ErrPassed) || errors.As(err, new(*store.HeldError)) {
+		return report, err
 	}
 	r.attempted(t, period)
 	switch {
 	case err != nil:
-		return r.Now(), fmt.Errorf("run %s: %w", period, err)
+		return report, fmt.Errorf("run %s: %w", period, err)
 	case report.Status == sweep.OK:
-		err = r.note(ctx, t, period, store.Complete, "", tick)
-	default:
-		err = r.note(ctx, t, period, store.Incomplete, reason(report), tick)
+		return report, r.note(ctx, t, period, store.Complete, "", tick)
 	}
-	return r.Now(), err
+	return report, r.note(ctx, t, period, store.Incomplete, reason(report), tick)
 }
 
 // attempted notes that an attempt has ended now.
@@ -383,7 +395,9 @@ func (r *Runner) attemptedSince(t *Task, period string, since time.Time) bool {
 
 // guarded turns a panic of a run into an error, so that the other jobs go on.
 func (r *Runner) guarded(ctx context.Context, t *Task, at start) (report sweep.Report, err error) {
+	r.setBusy(t, +1)
 	defer func() {
+		r.setBusy(t, -1)
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}

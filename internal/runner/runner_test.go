@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -425,4 +427,125 @@ func TestARunInBetween(t *testing.T) {
 	if n := w.tries["daily_bars2026-12-07"]; n != 0 {
 		t.Errorf("%d tries", n)
 	}
+}
+
+// A run by hand is a run of its period: the schedule does not repeat it, and
+// goes on with what it has left.
+func TestTrigger(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, at(time.December, 9, 18, 0))
+	w.answer = func(job, period string, n int) (sweep.Report, time.Duration, error) {
+		if period == "2026-12-09" && n <= 3 {
+			return report(job, period, sweep.Stored, sweep.NotReady), time.Minute, nil
+		}
+		return report(job, period, sweep.Stored), time.Minute, nil
+	}
+	r := runner.Runner{Tasks: w.tasks(), Journal: w, Now: func() time.Time { return w.now }, Tell: func(runner.Event) {}}
+	got, err := r.Trigger(t.Context(), "daily_bars", "2026-12-09")
+	if err != nil || got.Status != sweep.Partial {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if state := w.states("daily_bars")["2026-12-09"]; state != store.Incomplete {
+		t.Errorf("it is %s after the run by hand", state)
+	}
+	// It was not due yet, so it does not end when it is due.
+	w.until(at(time.December, 9, 20, 0))
+	if n := w.tries["daily_bars2026-12-09"]; n != 4 {
+		t.Errorf("%d runs, want the one by hand and three for what it left: %v", n, w.log)
+	}
+	if state := w.states("daily_bars")["2026-12-09"]; state != store.Complete {
+		t.Errorf("it is %s in the evening", state)
+	}
+	if _, err := r.Trigger(t.Context(), "daily_bars", "2026-12-09"); err != nil {
+		t.Error(err)
+	}
+	if state := w.states("daily_bars")["2026-12-09"]; state != store.Complete {
+		t.Errorf("a complete period is %s after a run by hand", state)
+	}
+	if _, err := r.Trigger(t.Context(), "nightly", "2026-12-09"); err == nil {
+		t.Error("a job that does not exist was run")
+	}
+}
+
+func TestTriggerOfAHeldPeriod(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, at(time.December, 9, 18, 0))
+	w.answer = func(string, string, int) (sweep.Report, time.Duration, error) {
+		return sweep.Report{}, 0, fmt.Errorf("claim: %w", &store.HeldError{Owner: "another"})
+	}
+	r := runner.Runner{Tasks: w.tasks(), Journal: w, Now: func() time.Time { return w.now }, Tell: func(runner.Event) {}}
+	_, err := r.Trigger(t.Context(), "daily_bars", "2026-12-09")
+	if held, ok := errors.AsType[*store.HeldError](err); !ok || held.Owner != "another" {
+		t.Errorf("err = %v", err)
+	}
+}
+
+// A loop that hangs is told from one that waits and from one that runs.
+func TestStalled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, time.Now())
+		hang, run := make(chan struct{}), make(chan struct{})
+		tasks := w.tasks()
+		tasks[0].Run = func(context.Context, string, store.Seen) (sweep.Report, error) {
+			<-run
+			return report("daily_bars", "", sweep.Stored), nil
+		}
+		tasks[1].Run = func(context.Context, string, store.Seen) (sweep.Report, error) {
+			return report("weekly_fundamentals", "", sweep.Stored), nil
+		}
+		j := &stuckJournal{rows: &runner.Memory{Now: time.Now}, job: "weekly_fundamentals", until: hang}
+		r := runner.Runner{Tasks: tasks, Journal: j, Now: time.Now, Tell: func(runner.Event) {}}
+		if got := r.Stalled(); got != nil {
+			t.Errorf("before it began: %v", got)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); r.Serve(ctx) }()
+		time.Sleep(4 * time.Minute)
+		if got := r.Stalled(); got != nil {
+			t.Errorf("after 4 minutes: %v", got)
+		}
+		time.Sleep(2 * time.Hour)
+		if got := r.Stalled(); !slices.Equal(got, []string{"weekly_fundamentals"}) {
+			t.Errorf("with a run and a loop that hangs: %v", got)
+		}
+		close(hang)
+		close(run)
+		time.Sleep(time.Hour)
+		if got := r.Stalled(); got != nil {
+			t.Errorf("after both: %v", got)
+		}
+		cancel()
+		<-ended
+	})
+}
+
+// stuckJournal gives no answer about one job until it is let go.
+type stuckJournal struct {
+	mu    sync.Mutex
+	rows  *runner.Memory
+	job   string
+	until chan struct{}
+}
+
+func (j *stuckJournal) Periods(ctx context.Context, job string, limit int) ([]store.PeriodInfo, error) {
+	if job == j.job {
+		<-j.until
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.rows.Periods(ctx, job, limit)
+}
+
+func (j *stuckJournal) Runs(ctx context.Context, job string, limit int) ([]store.RunInfo, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.rows.Runs(ctx, job, limit)
+}
+
+func (j *stuckJournal) NotePeriod(ctx context.Context, p store.PeriodInfo) (bool, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.rows.NotePeriod(ctx, p)
 }

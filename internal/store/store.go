@@ -233,6 +233,11 @@ type DB interface {
 	// Runs returns the newest runs first, at most limit of them; of all
 	// jobs if job is "".
 	Runs(ctx context.Context, job string, limit int) ([]RunInfo, error)
+	// RunsBefore is Runs for the runs with IDs below before; 0 means all.
+	RunsBefore(ctx context.Context, job string, before int64, limit int) ([]RunInfo, error)
+	// RunAttempts returns the attempts of one run with IDs below before, 0
+	// meaning all: the newest first, at most limit of them.
+	RunAttempts(ctx context.Context, run, before int64, limit int) ([]RunAttempt, error)
 	// Attempts returns the newest attempts first, at most limit of them;
 	// of all symbols if symbol is "".
 	Attempts(ctx context.Context, symbol market.Symbol, limit int) ([]Attempt, error)
@@ -395,6 +400,13 @@ type Attempt struct {
 	Outcome     string
 	Message     string
 	Rows        int
+}
+
+// RunAttempt is an attempt with its place in the ledger: a later one has a
+// higher ID.
+type RunAttempt struct {
+	ID int64
+	Attempt
 }
 
 // Correction is a stored value that a provider changed later.

@@ -186,9 +186,14 @@ func (db *DB) Corrections(ctx context.Context, symbol market.Symbol, limit int) 
 
 // Runs implements [store.DB].
 func (db *DB) Runs(ctx context.Context, job string, limit int) ([]store.RunInfo, error) {
+	return db.RunsBefore(ctx, job, 0, limit)
+}
+
+// RunsBefore implements [store.DB].
+func (db *DB) RunsBefore(ctx context.Context, job string, before int64, limit int) ([]store.RunInfo, error) {
 	rows, err := db.pool.Query(ctx, `
 		SELECT id, job, period, owner, status, started_at, finished_at, report FROM ingest_runs
-		WHERE $1 = '' OR job = $1 ORDER BY id DESC LIMIT $2`, job, limit)
+		WHERE ($1 = '' OR job = $1) AND ($2 = 0 OR id < $2) ORDER BY id DESC LIMIT $3`, job, before, limit)
 	runs, err := collect(rows, err, func(row pgx.CollectableRow) (store.RunInfo, error) {
 		var r store.RunInfo
 		var finished *time.Time
@@ -214,6 +219,20 @@ func (db *DB) Attempts(ctx context.Context, symbol market.Symbol, limit int) ([]
 		return a, err
 	})
 	return attempts, wrap("attempts", err)
+}
+
+// RunAttempts implements [store.DB].
+func (db *DB) RunAttempts(ctx context.Context, run, before int64, limit int) ([]store.RunAttempt, error) {
+	rows, err := db.pool.Query(ctx, `
+		SELECT id, run_id, job, period, unit, at, outcome, message, rows FROM ingest_attempts
+		WHERE run_id = $1 AND ($2 = 0 OR id < $2) ORDER BY id DESC LIMIT $3`, run, before, limit)
+	attempts, err := collect(rows, err, func(row pgx.CollectableRow) (store.RunAttempt, error) {
+		var a store.RunAttempt
+		err := row.Scan(&a.ID, &a.RunID, &a.Job, &a.Period, &a.Symbol, &a.At, &a.Outcome, &a.Message, &a.Rows)
+		a.At = a.At.UTC()
+		return a, err
+	})
+	return attempts, wrap("attempts of a run", err)
 }
 
 // Summary implements [store.DB].

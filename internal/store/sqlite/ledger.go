@@ -188,6 +188,11 @@ func (db *DB) Corrections(ctx context.Context, symbol market.Symbol, limit int) 
 
 // Runs implements [store.DB].
 func (db *DB) Runs(ctx context.Context, job string, limit int) ([]store.RunInfo, error) {
+	return db.RunsBefore(ctx, job, 0, limit)
+}
+
+// RunsBefore implements [store.DB].
+func (db *DB) RunsBefore(ctx context.Context, job string, before int64, limit int) ([]store.RunInfo, error) {
 	runs, err := list(ctx, db, func(rows *sql.Rows) (store.RunInfo, error) {
 		var r store.RunInfo
 		var started, finished sql.NullString
@@ -201,7 +206,7 @@ func (db *DB) Runs(ctx context.Context, job string, limit int) ([]store.RunInfo,
 		return r, err
 	}, `
 		SELECT id, job, period, owner, status, started_at, finished_at, report FROM ingest_runs
-		WHERE ?1 = '' OR job = ?1 ORDER BY id DESC LIMIT ?2`, job, limit)
+		WHERE (?1 = '' OR job = ?1) AND (?2 = 0 OR id < ?2) ORDER BY id DESC LIMIT ?3`, job, before, limit)
 	return runs, wrap("runs", err)
 }
 
@@ -219,6 +224,22 @@ func (db *DB) Attempts(ctx context.Context, symbol market.Symbol, limit int) ([]
 		SELECT run_id, job, period, unit, at, outcome, message, rows FROM ingest_attempts
 		WHERE ?1 = '' OR unit = ?1 ORDER BY id DESC LIMIT ?2`, string(symbol), limit)
 	return attempts, wrap("attempts", err)
+}
+
+// RunAttempts implements [store.DB].
+func (db *DB) RunAttempts(ctx context.Context, run, before int64, limit int) ([]store.RunAttempt, error) {
+	attempts, err := list(ctx, db, func(rows *sql.Rows) (store.RunAttempt, error) {
+		var a store.RunAttempt
+		var at sql.NullString
+		err := rows.Scan(&a.ID, &a.RunID, &a.Job, &a.Period, &a.Symbol, &at, &a.Outcome, &a.Message, &a.Rows)
+		if err == nil {
+			a.At, err = parseStamp(at)
+		}
+		return a, err
+	}, `
+		SELECT id, run_id, job, period, unit, at, outcome, message, rows FROM ingest_attempts
+		WHERE run_id = ?1 AND (?2 = 0 OR id < ?2) ORDER BY id DESC LIMIT ?3`, run, before, limit)
+	return attempts, wrap("attempts of a run", err)
 }
 
 // Summary implements [store.DB].

@@ -255,3 +255,44 @@ func beginAfter(t *testing.T, d Database) {
 	check(t, err)
 	check(t, third.End(t.Context(), "ok", []byte(`{}`)))
 }
+
+func pagesOfRuns(t *testing.T, d Database) {
+	db := open(t, d)
+	var ids []int64
+	for _, name := range []string{"2026-03-10", "2026-03-11", "2026-03-12"} {
+		run := begin(t, db, job, name)
+		ids = append(ids, run.ID())
+		for _, symbol := range []market.Symbol{"A", "B", "C"} {
+			check(t, run.SaveAttempt(t.Context(), symbol, "not_ready", "of "+name))
+		}
+		check(t, run.End(t.Context(), "partial", []byte(`{}`)))
+	}
+	begin(t, db, "another_job", period)
+
+	page, err := db.RunsBefore(t.Context(), job, 0, 2)
+	check(t, err)
+	equal(t, "the first page", []int64{ids[2], ids[1]}, []int64{page[0].ID, page[1].ID})
+	page, err = db.RunsBefore(t.Context(), job, ids[1], 2)
+	check(t, err)
+	equal(t, "the length of the second", 1, len(page))
+	equal(t, "the second", ids[0], page[0].ID)
+
+	var units []market.Symbol
+	var before int64
+	for {
+		attempts, err := db.RunAttempts(t.Context(), ids[1], before, 2)
+		check(t, err)
+		if len(attempts) == 0 {
+			break
+		}
+		for _, a := range attempts {
+			equal(t, "message", "of 2026-03-11", a.Message)
+			equal(t, "run", ids[1], a.RunID)
+			units, before = append(units, a.Symbol), a.ID
+		}
+	}
+	equal(t, "units", []market.Symbol{"C", "B", "A"}, units)
+	none, err := db.RunAttempts(t.Context(), 1<<40, 0, 2)
+	check(t, err)
+	equal(t, "of no run", 0, len(none))
+}

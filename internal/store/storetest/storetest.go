@@ -58,6 +58,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 		"save again after forget":   forget,
 		"coverage":                  coverage,
 		"attempts":                  attempts,
+		"pages of runs":             pagesOfRuns,
 		"calls":                     calls,
 		"calls of many callers":     callsOfMany,
 		"a day that is spent":       spentDay,
