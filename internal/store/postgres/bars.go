@@ -31,10 +31,10 @@ const barsSQL = `
 func collectBars(rows pgx.Rows, capacity int) ([]market.Bar, error) {
 	defer rows.Close()
 	read := decodeBar
-	for _, field := range rows.FieldDescriptions() {
-		if field.Format != pgx.BinaryFormatCode { // as a pooler may demand
-			read = scanBar
-		}
+	if binary, err := isBinary(rows, 0); err != nil {
+		return nil, err
+	} else if !binary {
+		read = scanBar
 	}
 	var bars []market.Bar
 	for rows.Next() {
@@ -50,6 +50,16 @@ func collectBars(rows pgx.Rows, capacity int) ([]market.Bar, error) {
 		}
 	}
 	return bars, rows.Err()
+}
+
+// isBinary reports whether the column at first is in binary form, which all are
+// unless a pooler demands otherwise; a text is the same in both. Rows of a query
+// that has failed have no columns, and can't even be asked for them.
+func isBinary(rows pgx.Rows, first int) (bool, error) {
+	if err := rows.Err(); err != nil {
+		return false, err
+	}
+	return rows.FieldDescriptions()[first].Format == pgx.BinaryFormatCode, nil
 }
 
 // decodeBar reads the binary form, several times as fast as Scan does, which

@@ -127,10 +127,10 @@ func (db *DB) BarCoverage(ctx context.Context, from market.Date, symbols ...mark
 func collectDays(rows pgx.Rows, all store.Coverages) error {
 	defer rows.Close()
 	read := decodeDays
-	for _, field := range rows.FieldDescriptions()[3:] { // a text is the same in both forms
-		if field.Format != pgx.BinaryFormatCode { // as a pooler may demand
-			read = scanDays
-		}
+	if binary, err := isBinary(rows, 3); err != nil {
+		return err
+	} else if !binary {
+		read = scanDays
 	}
 	var row store.DaysRow
 	for rows.Next() {

@@ -580,3 +580,26 @@ func TestTakeoverWaitsForACommit(t *testing.T) {
 		t.Errorf("after the takeover: %v", err)
 	}
 }
+
+// A statement that fails in the midst of a batch, as one does whose connection is
+// cut or whose caller has left, is an error, and no more than that.
+func TestAStatementOfABatchFails(t *testing.T) {
+	t.Parallel()
+	for _, table := range []string{"ingest_coverage", "ohlcv"} {
+		url := testenv.Postgres(t)
+		db := migrated(t, url, postgres.Options{})
+		window := market.Range{From: day - 10, To: day}
+		ask := func() error {
+			_, err := db.BarCoverage(t.Context(), day)
+			_, _, also := db.ReconcileBars(t.Context(), window)
+			return errors.Join(err, also)
+		}
+		if err := ask(); err != nil { // it is prepared from here on
+			t.Fatal(err)
+		}
+		query(t, url, `ALTER TABLE `+table+` RENAME TO renamed`)
+		if err := ask(); err == nil {
+			t.Errorf("without %s: no error", table)
+		}
+	}
+}

@@ -98,7 +98,9 @@ func (r *reconciling) once(ctx context.Context, db *DB) error {
 func collectDates(rows pgx.Rows, all store.Present) error {
 	defer rows.Close()
 	read := decodeDate
-	if rows.FieldDescriptions()[1].Format != pgx.BinaryFormatCode { // as a pooler may demand
+	if binary, err := isBinary(rows, 1); err != nil {
+		return err
+	} else if !binary {
 		read = scanDate
 	}
 	var row datesRow
