@@ -72,7 +72,10 @@ func (a *app) runAltdata(ctx context.Context, f altdataFlags) error {
 		if f.dryRun {
 			return a.planAltdata(ctx, s, f, req)
 		}
-		p := period{job: altdata.Name, name: altdata.Period, wait: f.wait}
+		p := period{
+			job: altdata.Name, name: altdata.Period, wait: f.wait,
+			restricted: f.restricted() || f.only.set || f.since.set || f.until.set,
+		}
 		report, err := a.claimAndRun(ctx, s, p, func(ctx context.Context, run store.Run) (sweep.Report, error) {
 			return a.loadAltdata(ctx, s, f, req, run)
 		})

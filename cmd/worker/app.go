@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/term"
 
+	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/internal/secret"
 	"github.com/alpha-oracle/worker/internal/store"
 )
@@ -60,6 +61,11 @@ type app struct {
 	redact func(string) string
 	// watch is told what happens; nil in all commands but serve.
 	watch *watch
+
+	// symbols are the universe of the schedules as it was read at the start or
+	// at the last reload, nil for the S&P 500; fixed says that it was read.
+	symbols []market.Symbol
+	fixed   bool
 
 	configFile string
 	asJSON     bool

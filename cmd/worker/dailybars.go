@@ -76,7 +76,7 @@ func (a *app) runDailyBars(ctx context.Context, f dailyBarsFlags) error {
 		if f.dryRun {
 			return a.planDailyBars(ctx, s, req)
 		}
-		p := period{job: dailybars.Name, name: session.String(), wait: f.wait}
+		p := period{job: dailybars.Name, name: session.String(), wait: f.wait, restricted: f.restricted()}
 		report, err := a.claimAndRun(ctx, s, p, func(ctx context.Context, run store.Run) (sweep.Report, error) {
 			return a.loadDailyBars(ctx, s, req, run)
 		})

@@ -73,7 +73,7 @@ func (a *app) runFundamentals(ctx context.Context, f fundamentalsFlags) error {
 		if f.dryRun {
 			return a.planFundamentals(ctx, s, req)
 		}
-		p := period{job: fundamentals.Name, name: week.String(), wait: f.wait}
+		p := period{job: fundamentals.Name, name: week.String(), wait: f.wait, restricted: f.restricted()}
 		report, err := a.claimAndRun(ctx, s, p, func(ctx context.Context, run store.Run) (sweep.Report, error) {
 			return a.loadFundamentals(ctx, s, req, run)
 		})

@@ -39,15 +39,15 @@ func (c config) changes(to config) []change {
 }
 
 // reloaded is the program with the configuration as it is in the file and in the
-// secrets' files now, and the symbols that it names. An error says what is wrong with that; everything stays as
+// secrets' files now, and with the symbols that it names. An error says what is wrong with that; everything stays as
 // it was then.
-func (a *app) reloaded() (next *app, symbols []market.Symbol, err error) {
+func (a *app) reloaded() (next *app, err error) {
 	cfg, err := loadConfig(a.configFile, a.Environ)
 	// The old secrets may still be in what old calls return.
 	redact := secret.Redactor(slices.Concat(a.cfg.secrets(), cfg.secrets())...)
 	copied := *a
 	next = &copied
-	next.cfg, next.redact = cfg, redact
+	next.cfg, next.redact, next.fixed = cfg, redact, false
 	if err == nil && !cfg.Schedule.Enabled {
 		err = usagef("SA_SCHEDULER__ENABLED is false: to end the schedule, stop the worker")
 	}
@@ -55,27 +55,27 @@ func (a *app) reloaded() (next *app, symbols []market.Symbol, err error) {
 		err = next.needKey(runFlags{}, cfg.barSources()...)
 	}
 	if err == nil {
-		symbols, err = next.givenSymbols(once{})
+		next.symbols, err = next.givenSymbols(once{})
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("reload: %s; nothing has changed", redact(err.Error()))
+		return nil, fmt.Errorf("reload: %s; nothing has changed", redact(err.Error()))
 	}
 	for _, env := range fixedSettings() {
 		if cfg.texts[env] != a.cfg.texts[env] {
-			return nil, nil, fmt.Errorf("reload: %s has changed, for which the worker has to be started anew; nothing has changed", env)
+			return nil, fmt.Errorf("reload: %s has changed, for which the worker has to be started anew; nothing has changed", env)
 		}
 	}
-	next.log = next.newLog()
-	return next, symbols, nil
+	next.log, next.fixed = next.newLog(), true
+	return next, nil
 }
 
 // logChanges says what a reload has changed.
-func (a *app) logChanges(to *app, before, after []market.Symbol) {
+func (a *app) logChanges(to *app) {
 	changes := a.cfg.changes(to.cfg)
 	for _, c := range changes {
 		to.log.Info("setting changed", zap.String("setting", c.env), zap.String("from", c.from), zap.String("to", c.to))
 	}
-	added, removed := missingFrom(after, before), missingFrom(before, after)
+	added, removed := missingFrom(to.symbols, a.symbols), missingFrom(a.symbols, to.symbols)
 	if len(added)+len(removed) > 0 {
 		to.log.Info("the universe has changed", zap.Int("added", len(added)), zap.Strings("added_first", firstNames(added)),
 			zap.Int("removed", len(removed)), zap.Strings("removed_first", firstNames(removed)))

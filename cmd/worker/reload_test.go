@@ -107,6 +107,11 @@ func TestReload(t *testing.T) {
 			t.Errorf("%s: the refusal does not name %s: %s", text, want, line)
 		}
 	}
+	w.rewrite(file, limit("600"))
+	w.rewrite(symbols, "AAPL\nmsft;\n")
+	said := len(s.errs.String())
+	s.hangups <- os.Interrupt
+	w.await("the refusal of a list", func() bool { return strings.Contains(s.errs.String()[said:], "nothing has changed") })
 	w.rewrite(file, limit("60000"))
 	w.rewrite(symbols, "AAPL\nMSFT\nNVDA\n")
 	w.rewrite(w.env["SA_ALPHA_VANTAGE_API_KEY_FILE"], canary)

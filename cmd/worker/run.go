@@ -14,8 +14,10 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/internal/runner"
 	"github.com/alpha-oracle/worker/internal/store"
 	"github.com/alpha-oracle/worker/internal/sweep"
+	"github.com/alpha-oracle/worker/jobs/altdata"
 )
 
 const (
@@ -47,6 +49,9 @@ type runFlags struct {
 	// maxCalls is the greatest number of provider calls; 0: no bound.
 	maxCalls int
 }
+
+// restricted reports whether less than the whole universe is asked for.
+func (f *runFlags) restricted() bool { return f.symbols.set || f.maxCalls > 0 }
 
 const symbolsHelp = "sp500, a comma list, or @file (default: SA_DATA__UNIVERSE__SYMBOLS)"
 
@@ -149,6 +154,8 @@ type period struct {
 	// if more has been run of it since, it is not run. nil: it is run whatever
 	// others have done.
 	seen *store.Seen
+	// restricted says that the run is for less than the job is for.
+	restricted bool
 }
 
 // claimAndRun takes the period for this process, runs it and closes it.
@@ -171,11 +178,36 @@ func (a *app) claimAndRun(ctx context.Context, s *services, p period, do func(co
 	}
 	report.StartedAt, report.FinishedAt = started.UTC(), a.now().UTC()
 	a.watch.ended(report)
+	report.Restricted = p.restricted
 	a.end(ctx, run, report)
 	if err != nil {
 		return sweep.Report{}, err
 	}
+	a.noteByHand(ctx, s, p, report)
 	return report, nil
+}
+
+// noteByHand tells the journal of the schedule of a run that somebody has made,
+// if it was for all of a scheduled period and all is done.
+func (a *app) noteByHand(ctx context.Context, s *services, p period, report sweep.Report) {
+	scheduled := slices.ContainsFunc(scheduleConfig{}.tasks(), func(t runner.Task) bool { return t.Name == p.job })
+	if p.seen != nil || p.restricted || !scheduled || report.Status != sweep.OK {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
+	defer cancel()
+	name := p.name
+	if p.job == altdata.Name { // its window reaches up to now: the newest period is in it
+		newest, err := s.db.Periods(ctx, p.job, 1)
+		if err != nil || len(newest) == 0 || newest[0].Tick.After(report.StartedAt) {
+			return
+		}
+		name = newest[0].Period
+	}
+	_, err := s.db.NotePeriod(ctx, store.PeriodInfo{Job: p.job, Period: name, State: store.Complete, Reason: "run by hand"})
+	if err != nil {
+		a.log.Warn("the journal does not know that the period is complete", zap.Error(err))
+	}
 }
 
 func (a *app) claim(ctx context.Context, s *services, p period) (func(), store.Run, error) {

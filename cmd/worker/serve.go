@@ -28,7 +28,7 @@ import (
 const (
 	barsWindow    = 7 * 24 * time.Hour
 	weeklyWindow  = 7 * 24 * time.Hour
-	altdataWindow = 16 * 24 * time.Hour
+	altdataWindow = 18 * 24 * time.Hour
 )
 
 // scheduleConfig is when which job is due.
@@ -97,10 +97,14 @@ func (a *app) serve(ctx context.Context) error {
 	if err := a.needKey(runFlags{}, a.cfg.barSources()...); err != nil {
 		return err
 	}
-	symbols, err := a.givenSymbols(once{})
-	if err != nil {
+	// From here on a SIGHUP is a reload, if only once the schedules run.
+	hangups, stop := a.hangups()
+	defer stop()
+	var err error
+	if a.symbols, err = a.givenSymbols(once{}); err != nil {
 		return err
 	}
+	a.fixed = true
 	s, err := a.openServices(ctx)
 	if err != nil {
 		return err
@@ -119,15 +123,13 @@ func (a *app) serve(ctx context.Context) error {
 	defer a.keepKillSwitch(ctx, s)()
 	defer a.startMetrics(ctx, s)()
 	defer a.startAlarms(ctx)()
-	return a.serveSchedules(ctx, s, symbols)
+	return a.serveSchedules(ctx, s, hangups)
 }
 
 // serveSchedules runs the schedules until ctx ends. A reload ends the runs as a
 // stop does, with the calls in flight finished, and goes on with them under the
 // new configuration: so a lower limit holds at once.
-func (a *app) serveSchedules(ctx context.Context, s *services, symbols []market.Symbol) error {
-	hangups, stop := a.hangups()
-	defer stop()
+func (a *app) serveSchedules(ctx context.Context, s *services, hangups <-chan os.Signal) error {
 	side, err := a.startHTTP(ctx, s)
 	if err != nil {
 		return err
@@ -143,11 +145,11 @@ func (a *app) serveSchedules(ctx context.Context, s *services, symbols []market.
 			defer close(done)
 			r.Serve(generation)
 		}()
-		next, now := a.awaitReload(ctx, hangups, symbols)
+		next := a.awaitReload(ctx, hangups)
 		end()
 		<-done
 		side.idle()
-		a, symbols = next, now
+		a = next
 	}
 	side.stop() //nolint:contextcheck // ctx has ended by then
 	a.log.Info("stopped")
@@ -165,22 +167,22 @@ func (a *app) hangups() (<-chan os.Signal, func()) {
 	return a.Hangups()
 }
 
-// awaitReload returns the program with its new configuration, and the symbols of
-// that, when there is a good one; at the end of ctx those that it has.
-func (a *app) awaitReload(ctx context.Context, hangups <-chan os.Signal, symbols []market.Symbol) (*app, []market.Symbol) {
+// awaitReload returns the program with its new configuration when there is a good
+// one, and as it is at the end of ctx.
+func (a *app) awaitReload(ctx context.Context, hangups <-chan os.Signal) *app {
 	for {
 		select {
 		case <-ctx.Done():
-			return a, symbols
+			return a
 		case <-hangups:
 		}
-		next, now, err := a.reloaded()
+		next, err := a.reloaded()
 		if err != nil {
 			a.log.Error(err.Error())
 			continue
 		}
-		a.logChanges(next, symbols, now)
-		return next, now
+		a.logChanges(next)
+		return next
 	}
 }
 

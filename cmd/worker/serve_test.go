@@ -111,3 +111,32 @@ func TestServeRefusesAWrongSchedule(t *testing.T) {
 		}
 	}
 }
+
+// A run by hand of the whole universe completes what the schedule has missed or
+// given up; one of some symbols completes nothing.
+func TestAPeriodThatIsRunByHand(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.env["SA_DATA__UNIVERSE__SYMBOLS"] = "AAPL,MSFT"
+	w.env["SA_DATA__EDGAR__USER_AGENT"] = ""
+	s := w.open()
+	if err := s.ready(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	note := store.PeriodInfo{Job: "daily_bars", Period: session, State: store.Missed, Reason: "away", Tick: sessionDate().In(market.NewYork(), 18, 30)}
+	if _, err := s.db.NotePeriod(t.Context(), note); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{{[]string{"--symbols", "AAPL"}, store.Missed}, {nil, store.Complete}} {
+		if r, code := w.daily(append(c.args, "--date", session)...); code != exitOK || r.Restricted != (c.args != nil) {
+			t.Errorf("exit code %d: %+v", code, r)
+		}
+		rows, err := s.db.Periods(t.Context(), "daily_bars", 5)
+		if err != nil || len(rows) != 1 || rows[0].State != c.want {
+			t.Errorf("after %v: %+v, %v; want %s", c.args, rows, err, c.want)
+		}
+	}
+}

@@ -22,10 +22,14 @@ import (
 const sp500 = "sp500"
 
 // givenSymbols returns the symbols of --symbols, else those of the
-// configuration; nil stands for the S&P 500, whose list [app.sp500]
+// configuration, which a long-running worker reads at its start and at each
+// reload; nil stands for the S&P 500, whose list [app.sp500]
 // finds.
 func (a *app) givenSymbols(flag once) ([]market.Symbol, error) {
 	from, text := "SA_DATA__UNIVERSE__SYMBOLS", a.cfg.Universe
+	if a.fixed && !flag.set {
+		return a.symbols, nil
+	}
 	if flag.set {
 		from, text = "--symbols", flag.value
 	}

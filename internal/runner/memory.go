@@ -76,6 +76,9 @@ func (m *Memory) NotePeriod(_ context.Context, p store.PeriodInfo) (noted bool, 
 		if p.Tick.IsZero() {
 			p.Tick = j.periods[i].Tick
 		}
+		if p.State == store.Running && p.Reason == "" {
+			p.Reason = j.periods[i].Reason
+		}
 		j.periods[i] = p
 	}
 	j.settle(i)

@@ -39,6 +39,8 @@ const (
 	horizon = 1000
 	// failedWait is how long a journal that cannot be read is left alone.
 	failedWait = 15 * time.Second
+	// lastWait is how long a journal that does not answer keeps a stop.
+	lastWait = 2 * time.Second
 )
 
 // Journal is what is known of periods and runs.
@@ -155,8 +157,11 @@ func (r *Runner) Step(ctx context.Context, t *Task) (next time.Time, err error) 
 	}
 	switch {
 	case d.Run != nil:
+		if open != nil && open.Period != d.Run.Period && t.live(runs, open.Period) {
+			return r.Now().Add(heldWait), nil // never two of one job at a time
+		}
 		if open != nil && open.Period != d.Run.Period && !open.Tick.After(d.Run.Tick) {
-			reason := open.Reason + "; then " + d.Run.Period + " was due"
+			reason := cmp.Or(open.Reason, "begun, and not ended") + "; then " + d.Run.Period + " was due"
 			if err := r.note(ctx, t, open.Period, store.GaveUp, reason, open.Tick); err != nil {
 				return r.Now(), err
 			}
@@ -188,6 +193,11 @@ func (r *Runner) runs(ctx context.Context, t *Task) ([]store.RunInfo, error) {
 		return nil, fmt.Errorf("read the runs: %w", err)
 	}
 	return runs, nil
+}
+
+// live reports whether a process is at work on a period.
+func (t *Task) live(runs []store.RunInfo, period string) bool {
+	return slices.ContainsFunc(runs, func(run store.RunInfo) bool { return run.Live && run.Period == cmp.Or(t.Ledger, period) })
 }
 
 // seen is the newest of runs that is one of a period.
@@ -294,6 +304,10 @@ func (t *Task) last(runs []store.RunInfo, open *store.PeriodInfo) (last schedule
 		if t.Ledger != "" && (run.Period != t.Ledger || run.Started.Before(open.Tick.Add(-skew))) {
 			break
 		}
+		what, restricted := outcomes(run.Report)
+		if restricted {
+			continue // it was somebody's, and says nothing of the rest
+		}
 		if asked && run.Status != last.Status {
 			break
 		}
@@ -302,23 +316,25 @@ func (t *Task) last(runs []store.RunInfo, open *store.PeriodInfo) (last schedule
 		}
 		if !asked {
 			asked = true
-			last = schedule.Attempt{Status: run.Status, Outcomes: outcomes(run.Report), Ended: run.Finished, Reset: midnight(run.Finished)}
+			last = schedule.Attempt{Status: run.Status, Outcomes: what, Ended: run.Finished, Reset: midnight(run.Finished)}
 		}
 		last.Number++
 	}
 	return last, asked
 }
 
-func outcomes(report []byte) map[string]int {
+// outcomes reads a report: what came of the units, and whether it was for less
+// than the whole job.
+func outcomes(report []byte) (counts map[string]int, restricted bool) {
 	var r sweep.Report
 	if json.Unmarshal(report, &r) != nil {
-		return nil
+		return nil, false
 	}
-	counts := make(map[string]int, len(r.Outcomes))
+	counts = make(map[string]int, len(r.Outcomes))
 	for outcome, n := range r.Outcomes {
 		counts[string(outcome)] = n
 	}
-	return counts
+	return counts, r.Restricted
 }
 
 // midnight is when a provider's day begins anew after t.
@@ -424,9 +440,14 @@ func reason(report sweep.Report) string {
 	return text
 }
 
-// note writes a period down, even when the run is being stopped.
+// note writes a period down, even when the run is being stopped; then there is
+// less time for it, and the next start reads the same from the ledger.
 func (r *Runner) note(ctx context.Context, t *Task, period, state, reason string, tick time.Time) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failedWait)
+	patience := failedWait
+	if ctx.Err() != nil {
+		patience = lastWait
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	_, err := r.Journal.NotePeriod(ctx, store.PeriodInfo{Job: t.Name, Period: period, State: state, Reason: reason, Tick: tick})
 	if err != nil {

@@ -549,3 +549,63 @@ func (j *stuckJournal) NotePeriod(ctx context.Context, p store.PeriodInfo) (bool
 	defer j.mu.Unlock()
 	return j.rows.NotePeriod(ctx, p)
 }
+
+// A run of some symbols, as somebody makes it by hand, completes nothing, and is
+// no attempt at the period.
+func TestARestrictedRun(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, at(time.December, 7, 18, 0))
+	w.until(w.now)
+	w.now = at(time.December, 7, 18, 29)
+	end := w.Begin("daily_bars", "2026-12-07")
+	end("ok", []byte(`{"status":"ok","restricted":true}`))
+	w.now = at(time.December, 7, 18, 30)
+	if _, err := w.NotePeriod(t.Context(), store.PeriodInfo{Job: "daily_bars", Period: "2026-12-07", State: store.Running, Tick: w.now}); err != nil {
+		t.Fatal(err)
+	}
+	w.until(at(time.December, 7, 20, 0))
+	if n := w.tries["daily_bars2026-12-07"]; n != 1 || w.states("daily_bars")["2026-12-07"] != store.Complete {
+		t.Errorf("%d tries, %v", n, w.states("daily_bars"))
+	}
+}
+
+// alive is a journal in which the newest run is at work.
+type alive struct{ *runner.Memory }
+
+func (a alive) Runs(ctx context.Context, job string, limit int) ([]store.RunInfo, error) {
+	runs, err := a.Memory.Runs(ctx, job, limit)
+	if len(runs) > 0 {
+		runs[0].Live = runs[0].Finished.IsZero()
+	}
+	return runs, err
+}
+
+// While a replica is at work on a period, the next one of the job waits; if it
+// was killed, it does not.
+func TestNeverTwoPeriodsOfAJobAtATime(t *testing.T) {
+	t.Parallel()
+	for _, killed := range []bool{false, true} {
+		w := newWorld(t, at(time.December, 8, 18, 29))
+		note := store.PeriodInfo{Job: "daily_bars", Period: "2026-12-07", State: store.Running, Tick: at(time.December, 7, 18, 30)}
+		if _, err := w.NotePeriod(t.Context(), note); err != nil {
+			t.Fatal(err)
+		}
+		w.Begin("daily_bars", "2026-12-07")
+		w.now = at(time.December, 8, 18, 30)
+		var journal runner.Journal = alive{w.Memory}
+		if killed {
+			journal = w.Memory
+		}
+		r := runner.Runner{Tasks: w.tasks()[:1], Journal: journal, Now: func() time.Time { return w.now }, Tell: func(runner.Event) {}}
+		if _, err := r.Step(t.Context(), &r.Tasks[0]); err != nil {
+			t.Fatal(err)
+		}
+		if n := w.tries["daily_bars2026-12-08"]; n != map[bool]int{false: 0, true: 1}[killed] {
+			t.Errorf("killed %t: %d tries of the next", killed, n)
+		}
+		want := map[bool]string{false: store.Running, true: store.GaveUp}[killed]
+		if got := w.states("daily_bars")["2026-12-07"]; got != want {
+			t.Errorf("killed %t: the period is %s, want %s", killed, got, want)
+		}
+	}
+}

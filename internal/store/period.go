@@ -29,7 +29,8 @@ type PeriodInfo struct {
 	// State is [Running], [Incomplete] or one of the final states: [Complete],
 	// [NoSession], [Missed] and [GaveUp].
 	State string
-	// Reason is for people.
+	// Reason is for people. Without one, Running leaves that of the attempt
+	// before.
 	Reason string
 	// Tick is when the period was due, in UTC; zero if no schedule says so.
 	Tick time.Time

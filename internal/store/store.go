@@ -389,6 +389,9 @@ type RunInfo struct {
 	Owner, Status     string
 	Started, Finished time.Time // Finished is zero while it runs
 	Report            []byte    // JSON; nil while it runs
+	// Live says that it runs and that its lease is not over: its owner was
+	// there a moment ago.
+	Live bool
 }
 
 // Attempt is a row of ingest_attempts: symbol was asked for in a run.

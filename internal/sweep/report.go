@@ -110,6 +110,9 @@ type Report struct {
 	CompleteAt *time.Time `json:"complete_at,omitempty"`
 	// Parts are the runs that this one held; absent if it held none.
 	Parts []Report `json:"parts,omitempty"`
+	// Restricted says that the run was for less than its job is for, as with
+	// --symbols: it says nothing of the rest.
+	Restricted bool `json:"restricted,omitempty"`
 	// Warnings are about the run as a whole; absent if there are none.
 	Warnings []string `json:"warnings,omitempty"`
 }

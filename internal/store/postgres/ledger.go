@@ -192,12 +192,14 @@ func (db *DB) Runs(ctx context.Context, job string, limit int) ([]store.RunInfo,
 // RunsBefore implements [store.DB].
 func (db *DB) RunsBefore(ctx context.Context, job string, before int64, limit int) ([]store.RunInfo, error) {
 	rows, err := db.pool.Query(ctx, `
-		SELECT id, job, period, owner, status, started_at, finished_at, report FROM ingest_runs
+		SELECT id, job, period, owner, status, started_at, finished_at, report,
+		       status = 'running' AND coalesce(leased_until > clock_timestamp(), false)
+		FROM ingest_runs
 		WHERE ($1 = '' OR job = $1) AND ($2 = 0 OR id < $2) ORDER BY id DESC LIMIT $3`, job, before, limit)
 	runs, err := collect(rows, err, func(row pgx.CollectableRow) (store.RunInfo, error) {
 		var r store.RunInfo
 		var finished *time.Time
-		err := row.Scan(&r.ID, &r.Job, &r.Period, &r.Owner, &r.Status, &r.Started, &finished, &r.Report)
+		err := row.Scan(&r.ID, &r.Job, &r.Period, &r.Owner, &r.Status, &r.Started, &finished, &r.Report, &r.Live)
 		r.Started = r.Started.UTC()
 		if finished != nil {
 			r.Finished = finished.UTC()

@@ -40,10 +40,10 @@ const noteSQL = `
 		SELECT $1, $2, $3, $4, $5::timestamptz, nullif($6::bigint, 0)
 		WHERE $7::bigint = 0 OR EXISTS (SELECT FROM owner)
 		ON CONFLICT (job, period) DO UPDATE
-		SET state = EXCLUDED.state, reason = EXCLUDED.reason, tick_at = coalesce(EXCLUDED.tick_at, p.tick_at),
+		SET state = EXCLUDED.state, reason = CASE WHEN EXCLUDED.state = 'running' AND EXCLUDED.reason = '' THEN p.reason ELSE EXCLUDED.reason END, tick_at = coalesce(EXCLUDED.tick_at, p.tick_at),
 		    noted_at = now(), run_id = coalesce(EXCLUDED.run_id, p.run_id)
 		WHERE p.state IN ('running', 'incomplete') OR EXCLUDED.state = 'complete' AND p.state IN ('missed', 'gave_up')
-		   OR $8 AND p.state = EXCLUDED.state AND p.reason = EXCLUDED.reason
+		   OR $8 AND p.state = EXCLUDED.state AND EXCLUDED.reason IN (p.reason, '')
 		      AND p.run_id IS NOT DISTINCT FROM coalesce(EXCLUDED.run_id, p.run_id)
 		RETURNING 1
 	)

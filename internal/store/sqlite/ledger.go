@@ -195,17 +195,22 @@ func (db *DB) Runs(ctx context.Context, job string, limit int) ([]store.RunInfo,
 func (db *DB) RunsBefore(ctx context.Context, job string, before int64, limit int) ([]store.RunInfo, error) {
 	runs, err := list(ctx, db, func(rows *sql.Rows) (store.RunInfo, error) {
 		var r store.RunInfo
-		var started, finished sql.NullString
-		err := rows.Scan(&r.ID, &r.Job, &r.Period, &r.Owner, &r.Status, &started, &finished, &r.Report)
+		var started, finished, until sql.NullString
+		err := rows.Scan(&r.ID, &r.Job, &r.Period, &r.Owner, &r.Status, &started, &finished, &r.Report, &until)
 		if err == nil {
 			r.Started, err = parseStamp(started)
 		}
 		if err == nil {
 			r.Finished, err = parseStamp(finished)
 		}
+		if err == nil && until.Valid && r.Status == "running" {
+			var leased time.Time
+			leased, err = parseStamp(until)
+			r.Live = leased.After(db.now())
+		}
 		return r, err
 	}, `
-		SELECT id, job, period, owner, status, started_at, finished_at, report FROM ingest_runs
+		SELECT id, job, period, owner, status, started_at, finished_at, report, leased_until FROM ingest_runs
 		WHERE (?1 = '' OR job = ?1) AND (?2 = 0 OR id < ?2) ORDER BY id DESC LIMIT ?3`, job, before, limit)
 	return runs, wrap("runs", err)
 }

@@ -60,7 +60,7 @@ func (db *DB) note(ctx context.Context, p store.PeriodInfo, guard func(context.C
 		err := tx.QueryRowContext(ctx, `
 			INSERT INTO ingest_periods AS p (job, period, state, reason, tick_at, noted_at, run_id) VALUES (?, ?, ?, ?, ?, ?, nullif(?, 0))
 			ON CONFLICT (job, period) DO UPDATE
-			SET state = excluded.state, reason = excluded.reason, tick_at = coalesce(excluded.tick_at, p.tick_at),
+			SET state = excluded.state, reason = CASE WHEN excluded.state = 'running' AND excluded.reason = '' THEN p.reason ELSE excluded.reason END, tick_at = coalesce(excluded.tick_at, p.tick_at),
 			    noted_at = excluded.noted_at, run_id = coalesce(excluded.run_id, p.run_id)
 			WHERE p.state IN ('running', 'incomplete') OR excluded.state = 'complete' AND p.state IN ('missed', 'gave_up')
 			RETURNING 1`,

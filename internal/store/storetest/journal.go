@@ -65,11 +65,11 @@ func journal(t *testing.T, d Database) {
 	equal(t, "the newest", []store.PeriodInfo{weekly, second}, periods(t, other, "", 2))
 	equal(t, "of an unknown job", []store.PeriodInfo{}, periods(t, other, "backfill", 10))
 
-	first.State, first.Reason = store.Running, ""
+	first.State = store.Running
 	again := first
-	again.Tick, again.RunID = time.Time{}, 0
+	again.Tick, again.RunID, again.Reason = time.Time{}, 0, ""
 	note(t, db, again)
-	equal(t, "tick and run stay", []store.PeriodInfo{second, first, manual}, periods(t, other, job, 10))
+	equal(t, "tick, run and reason stay", []store.PeriodInfo{second, first, manual}, periods(t, other, job, 10))
 	first.Tick, first.RunID = tick(5), 8
 	note(t, db, first)
 	equal(t, "the newest tick first", []store.PeriodInfo{first, second, manual}, periods(t, other, job, 10))
@@ -234,6 +234,9 @@ func journalModel(t *testing.T, d Database) {
 			}
 			if p.RunID == 0 {
 				p.RunID = old.RunID
+			}
+			if p.State == store.Running && p.Reason == "" {
+				p.Reason = old.Reason
 			}
 			known[p.Period] = p
 		}

@@ -67,7 +67,7 @@ func lifeOfARun(t *testing.T, d Database) {
 		t.Fatalf("after Begin: %+v", runs)
 	}
 	started := runs[0].Started
-	equal(t, "running", store.RunInfo{ID: run.ID(), Job: job, Period: period, Owner: "worker-1", Status: store.Running, Started: started}, runs[0])
+	equal(t, "running", store.RunInfo{ID: run.ID(), Job: job, Period: period, Owner: "worker-1", Status: store.Running, Started: started, Live: true}, runs[0])
 
 	check(t, run.End(t.Context(), "ok", []byte(`{"rows": 12}`)))
 	check(t, run.Release())
