@@ -214,7 +214,7 @@ func (a *app) dailyBars(s *services, req request, sources *barSources, run store
 func (a *app) fundamentals(s *services, req weekRequest) fundamentals.Job {
 	job := fundamentals.Job{
 		Library: s.db, Done: idempotency.New(s.rdb, s.db).Fundamentals(req.week),
-		Cache: fundamentalsCache{s.rdb}, Today: a.today, Force: req.force,
+		Cache: a.fundamentalsCache(s), Today: a.today, Force: req.force,
 		Sweep:     sweep.Sweep{Workers: workers, Grace: graceTime, Redact: a.redact},
 		FactSweep: sweep.Sweep{Workers: workers, Grace: graceTime, Redact: a.redact},
 	}

@@ -2,14 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"sync"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/alpha-oracle/worker/internal/market"
-	"github.com/alpha-oracle/worker/internal/rediskey"
 	"github.com/alpha-oracle/worker/providers"
 	"github.com/alpha-oracle/worker/providers/alphavantage"
 	"github.com/alpha-oracle/worker/providers/edgar"
@@ -141,20 +137,4 @@ type balanceFigures struct{ client *alphavantage.Client }
 func (b balanceFigures) Overview(ctx context.Context, symbol market.Symbol) (market.Fundamentals, error) {
 	sheet, err := b.client.BalanceSheet(ctx, symbol)
 	return sheet.Fundamentals(), err
-}
-
-// fundamentalsCache keeps the newest row of each symbol in Redis.
-type fundamentalsCache struct{ rdb *redis.Client }
-
-// Put implements fundamentals.Cache.
-func (c fundamentalsCache) Put(ctx context.Context, row market.Fundamentals) error {
-	key := rediskey.CacheFundamentals(row.Symbol)
-	document, err := json.Marshal(row)
-	if err == nil {
-		err = c.rdb.Set(ctx, key, document, rediskey.CacheMaxTTL).Err()
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", key, err)
-	}
-	return nil
 }

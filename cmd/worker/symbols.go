@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -11,11 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
 	"github.com/alpha-oracle/worker/internal/market"
-	"github.com/alpha-oracle/worker/internal/rediskey"
 	"github.com/alpha-oracle/worker/internal/universe"
 )
 
@@ -70,7 +67,7 @@ func parseUniverse(text string) ([]market.Symbol, error) {
 // does a new list become the last good one; what shows or plans does without.
 func (a *app) universe(ctx context.Context, s *services, write bool) universe.List {
 	found, err := universe.Resolver{
-		Cache: sp500Cache{s.rdb}, Book: s.db,
+		Cache: a.sp500Cache(s), Book: s.db,
 		Source: a.cfg.UniverseSource.Reveal(), Client: newListClient(), ReadOnly: !write,
 	}.Resolve(ctx)
 	if err != nil {
@@ -98,23 +95,6 @@ func firstNames(symbols []market.Symbol) []string {
 		names = append(names, string(symbol))
 	}
 	return names
-}
-
-// sp500Cache is the list in Redis, which alpha-oracle writes too.
-type sp500Cache struct{ rdb *redis.Client }
-
-func (c sp500Cache) Key() string { return rediskey.CacheSP500 }
-
-func (c sp500Cache) Get(ctx context.Context) ([]byte, error) {
-	text, err := c.rdb.Get(ctx, rediskey.CacheSP500).Bytes()
-	if errors.Is(err, redis.Nil) {
-		return nil, nil
-	}
-	return text, err
-}
-
-func (c sp500Cache) Add(ctx context.Context, text []byte, ttl time.Duration) error {
-	return c.rdb.SetNX(ctx, rediskey.CacheSP500, text, ttl).Err()
 }
 
 // newListClient keeps no connection: the next list is asked for a run later.

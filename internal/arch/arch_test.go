@@ -38,6 +38,7 @@ func mayImport() map[string][]string {
 		"internal/rediskey":           {"internal/market"},
 		"internal/idempotency":        {"internal/market", "internal/rediskey"},
 		"internal/limiter":            {"internal/rediskey"},
+		"internal/cache":              {"internal/rediskey"},
 		"internal/universe":           {"internal/market"},
 		"internal/schedule":           {"internal/market"},
 		"internal/runner":             {"internal/market", "internal/schedule", "internal/store", "internal/sweep"},

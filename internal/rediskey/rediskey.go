@@ -2,6 +2,7 @@ package rediskey
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/alpha-oracle/worker/internal/market"
@@ -46,7 +47,8 @@ const (
 	KillSwitch = "risk:kill_switch"
 	// PDTTrades: sorted set, entries trimmed after 8 days, never deleted.
 	PDTTrades = "risk:pdt:trades"
-	// CacheSP500: string (JSON array of symbols), 5 to 60 min.
+	// CacheSP500: string (JSON array of symbols), 5 to 60 min. It is the
+	// [Cache] key of sp500 in the domain universe.
 	CacheSP500 = "cache:universe:sp500"
 )
 
@@ -81,10 +83,17 @@ func Lease(job Job, period string) string {
 	return "jobs:" + string(job) + ":" + period + ":lease"
 }
 
-// CacheFundamentals is the JSON of the newest fundamentals of a symbol, 5 to
-// 60 min.
-func CacheFundamentals(symbol market.Symbol) string {
-	return "cache:fundamentals:" + string(symbol)
+// Cache is the string (JSON) of identifier in domain, 5 to 60 min:
+// cache:fundamentals:AAPL. A domain is not empty and has no colon, an
+// identifier is not empty.
+func Cache(domain, identifier string) (string, error) {
+	if domain == "" || strings.Contains(domain, ":") {
+		return "", fmt.Errorf("cache domain %q: want a name without a colon", domain)
+	}
+	if identifier == "" {
+		return "", fmt.Errorf("cache identifier in domain %s: want a name", domain)
+	}
+	return "cache:" + domain + ":" + identifier, nil
 }
 
 // LimiterKeys are the keys of one rate limit.

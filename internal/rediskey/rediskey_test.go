@@ -24,7 +24,7 @@ func TestKeysAreThoseOfTheContract(t *testing.T) {
 		{limit.Tokens, "rate_limit:alpha_vantage.day:tokens"},
 		{limit.LastRefill, "rate_limit:alpha_vantage.day:last_refill"},
 		{limit.Extension("rate"), "rate_limit_ext:alpha_vantage.day:rate"},
-		{rediskey.CacheFundamentals("AAPL"), "cache:fundamentals:AAPL"},
+		{mustCache(t, "fundamentals", "AAPL"), "cache:fundamentals:AAPL"},
 		{rediskey.CacheSP500, "cache:universe:sp500"},
 		{rediskey.SystemStatus, "system:status"},
 		{rediskey.KillSwitch, "risk:kill_switch"},
@@ -112,7 +112,11 @@ func draw(t *rapid.T) made {
 		return made{rediskey.Lease(job, period), "lease " + string(job) + " " + period, "jobs:{job}:{period}:lease"}
 	case 3:
 		s := rapid.StringMatching(`[A-Z]{1,2}(\.[A-Z])?`).Draw(t, "symbol")
-		return made{rediskey.CacheFundamentals(market.Symbol(s)), "cache " + s, "cache:{domain}:{identifier}"}
+		key, err := rediskey.Cache("fundamentals", s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made{key, "cache " + s, "cache:{domain}:{identifier}"}
 	default:
 		name := rapid.StringMatching(`[a-z_.]{1,3}`).Draw(t, "name")
 		keys, err := rediskey.Limiter(name)
@@ -134,4 +138,22 @@ func mustLimiter(t *testing.T, name string) rediskey.LimiterKeys {
 		t.Fatalf("Limiter(%q): %v", name, err)
 	}
 	return keys
+}
+
+func mustCache(t *testing.T, domain, identifier string) string {
+	t.Helper()
+	key, err := rediskey.Cache(domain, identifier)
+	if err != nil {
+		t.Fatalf("Cache(%q, %q): %v", domain, identifier, err)
+	}
+	return key
+}
+
+func TestCacheRefuses(t *testing.T) {
+	t.Parallel()
+	for _, c := range [][2]string{{"", "x"}, {"universe", ""}, {"a:b", "x"}} {
+		if key, err := rediskey.Cache(c[0], c[1]); err == nil {
+			t.Errorf("Cache(%q, %q) = %s", c[0], c[1], key)
+		}
+	}
 }

@@ -68,7 +68,7 @@ func (r Resolver) keep(ctx context.Context, list List, booked bool) (warnings []
 	}
 	text, err := json.Marshal(list.Symbols)
 	if err == nil {
-		err = r.Cache.Add(ctx, text, CacheTTL)
+		err = r.Cache.Add(ctx, text)
 	}
 	if err != nil {
 		warnings = append(warnings, fmt.Sprintf("write %s: %s", r.Cache.Key(), err))

@@ -29,8 +29,8 @@ type Cache interface {
 	Key() string
 	// Get returns the entry, nil if there is none.
 	Get(ctx context.Context) ([]byte, error)
-	// Add writes the entry for ttl, unless there is one.
-	Add(ctx context.Context, text []byte, ttl time.Duration) error
+	// Add writes the entry for [CacheTTL], unless there is one.
+	Add(ctx context.Context, text []byte) error
 }
 
 // Book keeps the last good list.
