@@ -25,7 +25,7 @@ run: build ## build and run, for example: make run ARGS="status"
 demo: ## fetch ten symbols from a simulator inside the process: no key, no server
 	go run ./cmd/worker run daily-bars --demo
 
-deps: ## install what the tests start: Redis, Postgres, sqlite3, promtool
+deps: ## install what the tests start: Redis, Postgres, sqlite3, promtool, Chromium
 	scripts/deps.sh
 
 test: ## run all tests, with the race detector and in random order
@@ -53,10 +53,10 @@ readme-check: deps
 	go test -tags readme -count=1 -run Readme ./internal/arch
 
 bench: deps ## measure the promised figures on this machine, 20 to 40 minutes
-	go test -tags bench -count=1 -timeout 60m -v -run Figure -p 1 ./internal/bench ./cmd/worker ./providers/edgar ./providers/ibkr
+	go test -tags bench -count=1 -timeout 60m -v -run Figure -p 1 ./internal/bench ./cmd/worker ./internal/events ./providers/edgar ./providers/ibkr
 
 bench-short: deps
-	BENCH_SHORT=1 go test -tags bench -count=1 -timeout 10m -run Figure -p 1 ./internal/bench ./cmd/worker ./providers/edgar ./providers/ibkr
+	BENCH_SHORT=1 go test -tags bench -count=1 -timeout 10m -run Figure -p 1 ./internal/bench ./cmd/worker ./internal/events ./providers/edgar ./providers/ibkr
 
 bench-limiter: deps ## measure the rate limiter beside a no-op and other libraries, 7 minutes
 	cd bench/limiter && go run . -markdown

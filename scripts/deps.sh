@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and is missing: redis-server, postgres, sqlite3,
-# promtool and a C compiler.
+# promtool, a browser and a C compiler.
 set -euo pipefail
 
 have_postgres() {
@@ -11,12 +11,21 @@ have_postgres() {
 		compgen -G '/usr/local/opt/postgresql@*/bin/postgres' >/dev/null
 }
 
+have_browser() {
+	local name
+	for name in chromium chromium-browser google-chrome google-chrome-stable '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome'; do
+		command -v "$name" >/dev/null && return
+	done
+	return 1
+}
+
 missing=()
-command -v redis-server >/dev/null || missing+=(redis-server)
+command -v redis-server >/dev/null && command -v redis-cli >/dev/null || missing+=(redis-server redis-tools)
 have_postgres || missing+=(postgresql)
 command -v sqlite3 >/dev/null || missing+=(sqlite3)
 # promtool, which replays the alerts.
 command -v promtool >/dev/null || missing+=(prometheus)
+have_browser || missing+=(chromium)
 # The race detector needs a C compiler.
 command -v "${CC:-gcc}" >/dev/null || missing+=(gcc libc6-dev)
 [ ${#missing[@]} -eq 0 ] && exit 0
@@ -36,9 +45,9 @@ fi
 
 cat >&2 <<TEXT
 deps: missing: ${missing[*]}. Install them, for example with
-  sudo apt-get install redis-server postgresql sqlite3 prometheus gcc libc6-dev
-  sudo dnf install redis postgresql-server sqlite golang-github-prometheus gcc
-  brew install redis postgresql@17 sqlite prometheus
+  sudo apt-get install redis-server redis-tools postgresql sqlite3 prometheus chromium gcc libc6-dev
+  sudo dnf install redis postgresql-server sqlite golang-github-prometheus chromium gcc
+  brew install redis postgresql@17 sqlite prometheus && brew install --cask google-chrome
 They need not be running: the tests start their own.
 TEXT
 exit 1

@@ -39,6 +39,7 @@ func mayImport() map[string][]string {
 		"internal/idempotency":        {"internal/market", "internal/rediskey"},
 		"internal/limiter":            {"internal/rediskey"},
 		"internal/cache":              {"internal/rediskey"},
+		"internal/events":             {"internal/market", "internal/rediskey"},
 		"internal/universe":           {"internal/market"},
 		"internal/schedule":           {"internal/market"},
 		"internal/runner":             {"internal/market", "internal/schedule", "internal/store", "internal/sweep"},

@@ -26,7 +26,9 @@
 // On Postgres, each test creates a database and drops it. [RedisServer] and
 // [PostgresServer] need the programs in any case.
 //
-// A missing server fails the test. Nothing is ever skipped.
+// [Chromium] finds the browser for tests of pages.
+//
+// A missing server or browser fails the test. Nothing is ever skipped.
 //
 // The functions must not be called inside a testing/synctest bubble: take the
 // URL first. They are safe for use by parallel tests.

@@ -1,0 +1,4 @@
+package events
+
+// WithMember is for the tests of its bytes.
+var WithMember = withMember
