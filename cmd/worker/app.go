@@ -172,7 +172,7 @@ Without a command it runs the jobs on their schedules: worker serve.`,
 		a.asJSON = a.asJSON || asksForJSON(a.args)
 		return usagef("%w (see %s --help)", err, cmd.CommandPath())
 	})
-	root.AddCommand(a.serveCommand(), a.rehearseCommand(), a.runCommand(), a.backfillCommand(), a.planCommand(), a.statusCommand(), a.gapsCommand(), a.repairCommand(), a.whyCommand(), a.exportCommand(), a.keysCommand(), a.killSwitchCommand(), a.pdtCommand(), a.doctorCommand(),
+	root.AddCommand(a.serveCommand(), a.rehearseCommand(), a.runCommand(), a.backfillCommand(), a.planCommand(), a.statusCommand(), a.gapsCommand(), a.repairCommand(), a.whyCommand(), a.exportCommand(), a.keysCommand(), a.eventsCommand(), a.killSwitchCommand(), a.pdtCommand(), a.doctorCommand(),
 		a.migrateCommand(), a.simulateCommand(), a.versionCommand(), a.manCommand(), a.healthcheckCommand())
 	wrapArgs(root)
 	return root

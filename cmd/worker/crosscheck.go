@@ -3,17 +3,14 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"math"
 	"slices"
-	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/alpha-oracle/worker/internal/market"
-	"github.com/alpha-oracle/worker/internal/rediskey"
 	"github.com/alpha-oracle/worker/internal/sweep"
 )
 
@@ -49,9 +46,6 @@ func (a *app) crossCheck(ctx context.Context, s *services, sources *barSources, 
 		}
 	}
 	r.CrossCheck = check
-	if float64(len(check.Disagreements)) > alarmShare*float64(check.Compared) {
-		a.alarmDisagreement(ctx, s, session, check)
-	}
 }
 
 // sample picks n of the symbols of a run, each session others.
@@ -93,26 +87,4 @@ func (a *app) compare(ctx context.Context, s *services, sources *barSources, ses
 		Symbol: symbol, Stored: stored.Source, Other: other.Source,
 		Fields: market.Differences(stored.Bars[0], cleaned.Bars[0], both),
 	}, true, nil
-}
-
-// alert is a message on the channel risk:alert.
-type alert struct {
-	Type      string          `json:"type"`
-	Severity  string          `json:"severity"`
-	Reason    string          `json:"reason"`
-	Symbols   []market.Symbol `json:"symbols"`
-	Timestamp time.Time       `json:"timestamp"`
-}
-
-func (a *app) alarmDisagreement(ctx context.Context, s *services, session market.Date, check *sweep.CrossCheck) {
-	reason := fmt.Sprintf("%d of %d bars of %s that were compared with a second source differ", len(check.Disagreements), check.Compared, session)
-	m := alert{Type: "data_quality", Severity: "warning", Reason: reason, Timestamp: a.now().UTC()}
-	for _, d := range check.Disagreements {
-		m.Symbols = append(m.Symbols, d.Symbol)
-	}
-	text, err := json.Marshal(m)
-	if err == nil {
-		err = s.rdb.Publish(ctx, rediskey.RiskAlert, text).Err()
-	}
-	a.log.Warn(reason, zap.NamedError("not_published", err))
 }

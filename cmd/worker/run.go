@@ -180,6 +180,7 @@ func (a *app) claimAndRun(ctx context.Context, s *services, p period, do func(co
 	a.watch.ended(report)
 	report.Restricted = p.restricted
 	a.end(ctx, run, report)
+	a.tellOf(ctx, s, report)
 	if err != nil {
 		return sweep.Report{}, err
 	}

@@ -143,7 +143,7 @@ func (a *app) serveSchedules(ctx context.Context, s *services, hangups <-chan os
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			r.Serve(generation)
+			a.watching(generation, s, r.Serve)
 		}()
 		next := a.awaitReload(ctx, hangups)
 		end()

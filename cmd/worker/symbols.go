@@ -78,6 +78,9 @@ func (a *app) universe(ctx context.Context, s *services, write bool) universe.Li
 	for _, warning := range found.Warnings {
 		a.log.Warn(warning)
 	}
+	if write {
+		a.alarmUniverse(ctx, s, found.Refused)
+	}
 	a.log.Debug("the S&P 500", zap.String("from", found.From), zap.Int("symbols", len(found.Symbols)))
 	if write && len(found.Added)+len(found.Removed) > 0 {
 		a.log.Info("the S&P 500 has changed", zap.String("from", found.From),

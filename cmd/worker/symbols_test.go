@@ -22,7 +22,7 @@ import (
 func sp500App(t *testing.T, source string) (*app, *observer.ObservedLogs) {
 	t.Helper()
 	core, logs := observer.New(zapcore.InfoLevel)
-	return &app{log: zap.New(core), cfg: config{Universe: sp500, UniverseSource: secret.New(source)}}, logs
+	return &app{now: time.Now, redact: func(s string) string { return s }, log: zap.New(core), cfg: config{Universe: sp500, UniverseSource: secret.New(source)}}, logs
 }
 
 // listServer serves the built-in list but for its first three symbols, the

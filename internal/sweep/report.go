@@ -108,6 +108,9 @@ type Report struct {
 	// CompleteAt is when the symbols that are left will be done under the
 	// limits, if the runs go on; absent when none is left or nobody knows.
 	CompleteAt *time.Time `json:"complete_at,omitempty"`
+	// Quarantined are the documents that keep failing and were not asked for;
+	// absent if there are none.
+	Quarantined []string `json:"quarantined,omitempty"`
 	// Parts are the runs that this one held; absent if it held none.
 	Parts []Report `json:"parts,omitempty"`
 	// Restricted says that the run was for less than its job is for, as with

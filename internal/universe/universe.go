@@ -52,6 +52,8 @@ type List struct {
 	// Added and Removed are the difference to the last good list, or, where
 	// there is none, to the built-in one.
 	Added, Removed []market.Symbol
+	// Refused says of each list that could not be used why.
+	Refused []string
 	// Warnings say what was passed over or not written, and why.
 	Warnings []string
 }
@@ -78,7 +80,7 @@ type Resolver struct {
 // last good one, and that of the source is added to the cache. A failure of any
 // of them is a warning; the only error is that ctx has ended.
 func (r Resolver) Resolve(ctx context.Context) (List, error) {
-	var warnings []string
+	var warnings, refused []string
 	before, err := r.lastGood(ctx)
 	booked := err == nil
 	if err != nil {
@@ -89,7 +91,8 @@ func (r Resolver) Resolve(ctx context.Context) (List, error) {
 	for _, read := range []func(context.Context, List) (List, error){r.fromCache, r.fromSource} {
 		found, err := read(ctx, before)
 		if err != nil {
-			warnings = append(warnings, fmt.Sprintf("a list of the S&P 500 is not used: %s", err))
+			refused = append(refused, fmt.Sprintf("a list of the S&P 500 is not used: %s", err))
+			warnings = append(warnings, refused[len(refused)-1])
 		} else if found.Symbols != nil {
 			list = found
 			list.Added, list.Removed = without(found.Symbols, before.Symbols), without(before.Symbols, found.Symbols)
@@ -100,7 +103,7 @@ func (r Resolver) Resolve(ctx context.Context) (List, error) {
 	if err := ctx.Err(); err != nil {
 		return List{}, fmt.Errorf("find the symbols of the S&P 500: %w", err)
 	}
-	list.Warnings = warnings
+	list.Warnings, list.Refused = warnings, refused
 	return list, nil
 }
 

@@ -309,7 +309,7 @@ func (j Job) Run(ctx context.Context, plan Plan) sweep.Report {
 	if report.Status == sweep.OK && plan.Moves && j.Filings != nil && j.Shorts != nil {
 		v.move(ctx, &report)
 	}
-	report.Warnings = slices.Concat(plan.Warnings, v.warnings)
+	report.Warnings, report.Quarantined = slices.Concat(plan.Warnings, v.warnings), v.quarantined
 	return report
 }
 

@@ -269,7 +269,7 @@ func TestQuarantine(t *testing.T) {
 	}
 	s.asked = nil
 	report := runJob(t, job(s, m), both...)
-	if len(s.asked) != 3 || report.Status != sweep.OK || !m.last.Equal(now) || len(report.Warnings) != 1 || !strings.Contains(report.Warnings[0], bad) {
+	if len(s.asked) != 3 || report.Status != sweep.OK || !m.last.Equal(now) || len(report.Warnings) != 1 || !strings.Contains(report.Warnings[0], bad) || !slices.Equal(report.Quarantined, []string{bad}) {
 		t.Errorf("asked %v, last run %s, report %+v", s.asked, m.last, report)
 	}
 	j := job(s, m)

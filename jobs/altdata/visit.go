@@ -30,6 +30,8 @@ type visitor struct {
 
 	mu       sync.Mutex
 	warnings []string
+	// quarantined are the documents that were not asked for.
+	quarantined []string
 }
 
 func (v *visitor) warn(format string, args ...any) {
@@ -256,6 +258,7 @@ func (v *visitor) filings(ctx context.Context) sweep.Report {
 			continue
 		}
 		if p.Failures >= quarantineAfter && !v.Force {
+			v.quarantined = append(v.quarantined, p.Accession)
 			v.warn("document %s is in quarantine: %d times %s, the last: %s (--force asks again)", p.Accession, p.Failures, p.Outcome, p.Message)
 			continue
 		}
