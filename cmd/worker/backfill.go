@@ -233,34 +233,39 @@ func (a *app) backfill(s *services, sources *barSources, through market.Date, ru
 // fetchHistory claims history, makes the calls of a plan and prints the report.
 func (a *app) fetchHistory(ctx context.Context, s *services, f runFlags, source string, through market.Date, planned func(backfill.Job, *barSources) (backfill.Plan, error)) error {
 	report, err := a.claimAndRun(ctx, s, period{job: backfill.Name, name: backfill.Period, wait: f.wait}, func(ctx context.Context, run store.Run) (sweep.Report, error) {
-		sources, err := a.bars(ctx, s, source)
-		if err != nil {
-			return sweep.Report{}, err
-		}
-		defer sources.close()
-		sources.bound(f.maxCalls)
-		job := a.backfill(s, sources, through, run)
-		plan, err := planned(job, sources)
-		if err != nil {
-			return sweep.Report{}, err
-		}
-		if _, err := sources.first(&plan, f.maxCalls); err != nil {
-			return sweep.Report{}, err
-		}
-		if plan.Skipped > 0 {
-			a.log.Info(fmt.Sprintf("%d symbols are covered for %s already", plan.Skipped, plan.Window))
-		}
-		asks := historyAsks(plan)
-		bar := a.newProgress("history", len(plan.Todo), sources.eta(asks))
-		job.Sweep.Each = bar.unit
-		report := job.Run(ctx, plan)
-		bar.finish()
-		return a.told(ctx, s, sources, report, asks), nil
+		return a.loadHistory(ctx, s, run, f, source, through, planned)
 	})
 	if err != nil {
 		return err
 	}
 	return a.finish(ctx, report, false)
+}
+
+// loadHistory makes the calls of a plan for a claimed run.
+func (a *app) loadHistory(ctx context.Context, s *services, run store.Run, f runFlags, source string, through market.Date, planned func(backfill.Job, *barSources) (backfill.Plan, error)) (sweep.Report, error) {
+	sources, err := a.bars(ctx, s, source)
+	if err != nil {
+		return sweep.Report{}, err
+	}
+	defer sources.close()
+	sources.bound(f.maxCalls)
+	job := a.backfill(s, sources, through, run)
+	plan, err := planned(job, sources)
+	if err != nil {
+		return sweep.Report{}, err
+	}
+	if _, err := sources.first(&plan, f.maxCalls); err != nil {
+		return sweep.Report{}, err
+	}
+	if plan.Skipped > 0 {
+		a.log.Info(fmt.Sprintf("%d symbols are covered for %s already", plan.Skipped, plan.Window))
+	}
+	asks := historyAsks(plan)
+	bar := a.newProgress("history", len(plan.Todo), sources.eta(asks))
+	job.Sweep.Each = bar.unit
+	report := job.Run(ctx, plan)
+	bar.finish()
+	return a.told(ctx, s, sources, report, asks), nil
 }
 
 // align lets a range that nobody has asked for begin where a source's history

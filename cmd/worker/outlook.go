@@ -9,7 +9,6 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 
 	"github.com/alpha-oracle/worker/internal/runner"
-	"github.com/alpha-oracle/worker/internal/store"
 )
 
 // jobOutlook is how a scheduled job stands.
@@ -27,6 +26,8 @@ type jobOutlook struct {
 	State  string     `json:"state,omitempty"`
 	Reason string     `json:"reason,omitempty"`
 	Again  *time.Time `json:"again,omitempty"`
+	// Live says that a worker is at it.
+	Live bool `json:"live,omitempty"`
 	// Periods are the newest of the journal.
 	Periods []periodStatus `json:"periods"`
 }
@@ -61,7 +62,7 @@ func (a *app) outlooks(ctx context.Context, s *services) ([]jobOutlook, error) {
 func newJobOutlook(job string, o runner.Outlook) jobOutlook {
 	j := jobOutlook{Job: job, Next: o.Next.UTC(), Due: o.Due, DueSince: moment(o.Since), Again: moment(o.Again), Periods: []periodStatus{}}
 	if o.Open != nil {
-		j.Open, j.State, j.Reason = o.Open.Period, o.Open.State, o.Why
+		j.Open, j.State, j.Reason, j.Live = o.Open.Period, o.Open.State, o.Why, o.Live
 	}
 	for _, p := range o.Newest {
 		j.Periods = append(j.Periods, periodStatus{p.Period, p.State, p.Reason, moment(p.Tick), p.Noted.UTC(), p.RunID})
@@ -84,10 +85,10 @@ func (j jobOutlook) now() string {
 		return fmt.Sprintf("%s is due since %s", j.Due, j.DueSince.Format(time.RFC3339))
 	case j.Again != nil:
 		return fmt.Sprintf("%s again at %s", j.Open, j.Again.Format(time.RFC3339))
-	case j.State == store.Running:
+	case j.Live:
 		return j.Open + " runs"
 	case j.Open != "":
-		return j.Open + " is about to be asked for again"
+		return j.Open + " waits for a worker"
 	case len(j.Periods) == 0:
 		return "nothing has been due"
 	}

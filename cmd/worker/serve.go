@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/alpha-oracle/worker/internal/store"
 	"github.com/alpha-oracle/worker/internal/sweep"
 	"github.com/alpha-oracle/worker/jobs/altdata"
+	"github.com/alpha-oracle/worker/jobs/backfill"
 	"github.com/alpha-oracle/worker/jobs/dailybars"
 	"github.com/alpha-oracle/worker/jobs/fundamentals"
 	"github.com/alpha-oracle/worker/providers/alphavantage"
@@ -157,7 +159,7 @@ func (a *app) serveSchedules(ctx context.Context, s *services, hangups <-chan os
 }
 
 func (a *app) newRunner(s *services) *runner.Runner {
-	return &runner.Runner{Tasks: a.tasks(s), Journal: s.db, Now: a.now, Tell: a.newTeller().tell, Changed: a.now(), Wait: a.Wait}
+	return &runner.Runner{Tasks: a.tasks(s), Journal: s.db, Now: a.now, Tell: a.newTeller().tell, Changed: a.now(), Ready: s.redisAway, Wait: a.Wait}
 }
 
 func (a *app) hangups() (<-chan os.Signal, func()) {
@@ -245,7 +247,13 @@ func sameEvent(a, b runner.Event) bool {
 		if err == nil {
 			return ""
 		}
-		return err.Error()
+		// Ports and process numbers differ in each.
+		return strings.Map(func(r rune) rune {
+			if '0' <= r && r <= '9' {
+				return -1
+			}
+			return r
+		}, err.Error())
 	}
 	return a.Period == b.Period && a.State == b.State && a.Reason == b.Reason && text(a.Err) == text(b.Err)
 }
@@ -314,9 +322,61 @@ func (a *app) scheduledBars(ctx context.Context, s *services, name string, seen 
 	if err != nil {
 		return sweep.Report{}, err
 	}
-	return a.scheduled(ctx, s, period{job: dailybars.Name, name: name, seen: &seen}, func(ctx context.Context, a *app, symbols []market.Symbol, run store.Run) (sweep.Report, error) {
+	report, err := a.scheduled(ctx, s, period{job: dailybars.Name, name: name, seen: &seen}, func(ctx context.Context, a *app, symbols []market.Symbol, run store.Run) (sweep.Report, error) {
 		return a.loadDailyBars(ctx, s, request{session: session, through: through, symbols: symbols}, run)
 	})
+	if err == nil && ctx.Err() == nil {
+		a.catchUp(ctx, s, session, through)
+	}
+	return report, err
+}
+
+// caughtUp is how many sessions up to the newest are completed with it: as many as
+// an answer of the sources holds that answer for a symbol at a time.
+const caughtUp = 100
+
+// catchUp fetches the sessions before one that was loaded which its symbols have
+// missed: the answers of some sources hold them, those of others, such as all
+// symbols of one session, do not. What fails is left to the next session's run.
+func (a *app) catchUp(ctx context.Context, s *services, session, through market.Date) {
+	since, err := market.NYSE().Back(session, caughtUp-1)
+	if err != nil {
+		a.log.Warn("missed sessions are not looked for", zap.Error(err))
+		return
+	}
+	symbols, err := s.db.DoneUnits(ctx, dailybars.Name, session.String())
+	if err != nil || len(symbols) == 0 {
+		return // the next run finds what this one has not
+	}
+	planned := func(job backfill.Job, _ *barSources) (backfill.Plan, error) {
+		return job.PlanRepair(ctx, since, symbols)
+	}
+	plan, err := a.missed(ctx, s, through, planned)
+	if err == nil && len(plan.Todo) == 0 {
+		return
+	}
+	var report sweep.Report
+	if err == nil {
+		a.log.Info("fetching missed sessions", zap.Int("symbols", len(plan.Todo)), zap.Stringer("since", since))
+		report, err = a.claimAndRun(ctx, s, period{job: backfill.Name, name: backfill.Period, restricted: true}, func(ctx context.Context, run store.Run) (sweep.Report, error) {
+			return a.forRun(run.ID()).loadHistory(ctx, s, run, runFlags{}, "", through, planned)
+		})
+	}
+	if err != nil {
+		a.log.Warn("missed sessions are left to the next run", zap.String("error", a.redact(err.Error())))
+		return
+	}
+	logReport(a.log, report)
+}
+
+// missed makes a plan without a claim.
+func (a *app) missed(ctx context.Context, s *services, through market.Date, planned func(backfill.Job, *barSources) (backfill.Plan, error)) (backfill.Plan, error) {
+	sources, err := a.bars(ctx, s, "")
+	if err != nil {
+		return backfill.Plan{}, err
+	}
+	defer sources.close()
+	return planned(a.backfill(s, sources, through, nil), sources)
 }
 
 func (a *app) scheduledWeek(ctx context.Context, s *services, name string, seen store.Seen) (sweep.Report, error) {
@@ -342,16 +402,16 @@ func (a *app) scheduledAltdata(ctx context.Context, s *services, seen store.Seen
 
 // scheduled claims a run of the universe and says at its end what came of it.
 func (a *app) scheduled(ctx context.Context, s *services, p period, do func(context.Context, *app, []market.Symbol, store.Run) (sweep.Report, error)) (sweep.Report, error) {
-	symbols, err := a.givenSymbols(once{})
-	if err != nil {
-		return sweep.Report{}, err
-	}
-	if symbols == nil {
-		symbols = a.universe(ctx, s, true).Symbols
-	}
 	log := a.log
 	report, err := a.claimAndRun(ctx, s, p, func(ctx context.Context, run store.Run) (sweep.Report, error) {
 		of := a.forRun(run.ID())
+		symbols, err := of.givenSymbols(once{})
+		if err != nil {
+			return sweep.Report{}, err
+		}
+		if symbols == nil {
+			symbols = of.universe(ctx, s, true).Symbols
+		}
 		of.log.Info("run", zap.String("job", p.job), zap.String("period", p.name), zap.Int("symbols", len(symbols)))
 		log = of.log
 		// Another replica may have it by then, and goes on at once.
@@ -379,6 +439,9 @@ func logReport(log *zap.Logger, r sweep.Report) {
 	log.Info("run ended", zap.String("job", r.Job), zap.String("period", r.Period), zap.String("status", string(r.Status)),
 		zap.Int("symbols", r.Symbols), zap.Int("fetched", r.Fetched), zap.Int("skipped", r.Skipped), zap.Int("failed", r.Failed),
 		zap.Int("rows", r.Rows), zap.Int("calls", r.ProviderCalls), zap.Duration("took", r.FinishedAt.Sub(r.StartedAt)), zap.String("stopped", r.Stopped))
+	for _, warning := range r.Warnings {
+		log.Warn("run", zap.String("warning", warning))
+	}
 	for i, f := range r.Failures {
 		if i == listed {
 			log.Warn("failed", zap.Int("more", len(r.Failures)-listed))

@@ -140,3 +140,24 @@ func TestAPeriodThatIsRunByHand(t *testing.T) {
 		}
 	}
 }
+
+// After a time away the sessions that were missed come with the newest one, also
+// from a source whose answer holds no other.
+func TestMissedSessionsAreCaughtUpWith(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).withServers().atNight().withSources("alpha_vantage", "massive")
+	w.env["SA_DATA__UNIVERSE__SYMBOLS"] = "AAPL,MSFT,BRK.B"
+	if r, code := w.daily("--date", "2026-03-06"); code != exitOK {
+		t.Fatalf("%+v", r)
+	}
+	s := w.open()
+	if _, err := s.db.NotePeriod(t.Context(), store.PeriodInfo{Job: "daily_bars", Period: "2026-03-06", State: store.Complete, Tick: market.NewDate(2026, 3, 6).In(market.NewYork(), 18, 30)}); err != nil {
+		t.Fatal(err)
+	}
+	v := w.serve("serve")
+	w.awaitPeriod(s, "daily_bars", session, store.Complete)
+	w.await("the missed sessions", func() bool {
+		return w.query(`SELECT count(*)::text FROM ohlcv WHERE timestamp > '2026-03-06T00:00:00Z'`) == "12"
+	})
+	v.end(t)
+}

@@ -130,6 +130,16 @@ func (a *app) openRedis(ctx context.Context, s *services) error {
 	return nil
 }
 
+// redisAway says why no call can pass the limits now; nil if one can.
+func (s *services) redisAway(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, redisTime)
+	defer cancel()
+	if err := s.rdb.Ping(ctx).Err(); err != nil {
+		return fmt.Errorf("redis does not answer: %w", err)
+	}
+	return nil
+}
+
 // close gives everything back, and waits for servers that hang only so long:
 // the process is about to end, and its connections with it.
 func (s *services) close() {

@@ -20,7 +20,9 @@ type Outlook struct {
 	// Open is the period that is not at its end; nil if there is none. It is
 	// asked for again at Again, because of Why. A zero Again says that it
 	// runs, or will as soon as a process is there to do it.
-	Open  *store.PeriodInfo
+	Open *store.PeriodInfo
+	// Live says that a process is at work on it.
+	Live  bool
 	Again time.Time
 	Why   string
 	// Newest are the newest periods of the journal, the newest first.
@@ -55,7 +57,7 @@ func (r *Runner) Outlook(ctx context.Context, t *Task) (Outlook, error) {
 	if open == nil {
 		return o, nil
 	}
-	o.Open, o.Why = open, open.Reason
+	o.Open, o.Why, o.Live = open, open.Reason, t.live(runs, open.Period)
 	last, asked := t.last(runs, open)
 	if !asked {
 		return o, nil

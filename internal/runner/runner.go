@@ -31,7 +31,7 @@ const (
 	// clock was set, does not wake a timer in time.
 	look = 30 * time.Second
 	// heldWait is how long another owner's run is left alone at a time.
-	heldWait = 5 * time.Second
+	heldWait = time.Second
 	// skew is how far the clocks of the database and of this machine may be
 	// apart.
 	skew = 15 * time.Minute
@@ -73,7 +73,7 @@ type Event struct {
 	Err           error
 }
 
-// Runner runs tasks. All fields but Changed and Wait are required.
+// Runner runs tasks. All fields but Changed, Ready and Wait are required.
 type Runner struct {
 	Tasks   []Task
 	Journal Journal
@@ -81,8 +81,11 @@ type Runner struct {
 	// Tell is called from several goroutines.
 	Tell func(Event)
 	// Changed is when this process began with the configuration that it has:
-	// what failed before is asked for again at once.
+	// what was not complete before is asked for again at once.
 	Changed time.Time
+	// Ready says why nothing can be run now, such as a server that is away: it
+	// is looked again soon then. nil: nothing is in the way.
+	Ready func(context.Context) error
 	// Wait returns after d or when ctx ends; nil is a timer.
 	Wait func(ctx context.Context, d time.Duration)
 
@@ -166,7 +169,7 @@ func (r *Runner) Step(ctx context.Context, t *Task) (next time.Time, err error) 
 				return r.Now(), err
 			}
 		}
-		return r.attempt(ctx, t, start{d.Run.Period, d.Run.Tick, t.seen(runs, d.Run.Period)})
+		return r.attempt(ctx, t, start{d.Run.Period, d.Run.Tick, t.seen(runs, d.Run.Period), false})
 	case open == nil:
 		return d.Next, nil
 	}
@@ -253,7 +256,7 @@ func (t *Task) deadline(period string, next time.Time) time.Time {
 // goOn asks again for a period that is not complete, when it is time for that,
 // and looks again at the next tick at the latest.
 func (r *Runner) goOn(ctx context.Context, t *Task, open *store.PeriodInfo, tick time.Time, runs []store.RunInfo) (time.Time, error) {
-	begin := start{open.Period, open.Tick, t.seen(runs, open.Period)}
+	begin := start{open.Period, open.Tick, t.seen(runs, open.Period), open.State == store.Running}
 	last, asked := t.last(runs, open)
 	if !asked {
 		if at := r.endedAt(t, open.Period).Add(failedWait); at.After(r.Now()) {
@@ -261,7 +264,7 @@ func (r *Runner) goOn(ctx context.Context, t *Task, open *store.PeriodInfo, tick
 		}
 		return r.attempt(ctx, t, begin)
 	}
-	if last.Status == string(sweep.Failed) && last.Ended.Before(r.Changed) && !r.attemptedSince(t, open.Period, r.Changed) {
+	if last.Status != string(sweep.OK) && last.Ended.Before(r.Changed) && !r.attemptedSince(t, open.Period, r.Changed) {
 		return r.attempt(ctx, t, begin)
 	}
 	// The waits count by this machine's clock, however far the database's is
@@ -272,8 +275,10 @@ func (r *Runner) goOn(ctx context.Context, t *Task, open *store.PeriodInfo, tick
 		}
 		last.Ended = own
 	}
-	last.Deadline = t.deadline(open.Period, tick)
 	at, ok, why := schedule.FollowUp(last)
+	if deadline := t.deadline(open.Period, tick); ok && at.After(deadline) {
+		at = deadline // until when a limit can change, or somebody can run it
+	}
 	if !ok {
 		state := store.GaveUp
 		if last.Status == string(sweep.OK) {
@@ -348,10 +353,17 @@ type start struct {
 	period string
 	tick   time.Time
 	seen   store.Seen
+	// noted says that the journal has the period as running.
+	noted bool
 }
 
 // attempt runs a period, unless another process has it or has just had it.
 func (r *Runner) attempt(ctx context.Context, t *Task, at start) (next time.Time, err error) {
+	if r.Ready != nil {
+		if err := r.Ready(ctx); err != nil {
+			return r.Now(), fmt.Errorf("%s is not begun: %w", at.period, err)
+		}
+	}
 	_, err = r.try(ctx, t, at)
 	switch {
 	case errors.Is(err, store.ErrPassed):
@@ -365,8 +377,10 @@ func (r *Runner) attempt(ctx context.Context, t *Task, at start) (next time.Time
 // try makes one attempt at a period and notes it in the journal.
 func (r *Runner) try(ctx context.Context, t *Task, at start) (sweep.Report, error) {
 	period, tick := at.period, at.tick
-	if err := r.note(ctx, t, period, store.Running, "", tick); err != nil {
-		return sweep.Report{}, err
+	if !at.noted {
+		if err := r.note(ctx, t, period, store.Running, "", tick); err != nil {
+			return sweep.Report{}, err
+		}
 	}
 	report, err := r.guarded(ctx, t, at)
 	if errors.Is(err, store.ErrPassed) || errors.As(err, new(*store.HeldError)) {

@@ -17,7 +17,7 @@ import (
 func (r *Runner) Trigger(ctx context.Context, job, period string) (sweep.Report, error) {
 	for i := range r.Tasks {
 		if t := &r.Tasks[i]; t.Name == job {
-			return r.try(ctx, t, start{period, r.tickOf(t, period), store.SeenAll()})
+			return r.try(ctx, t, start{period, r.tickOf(t, period), store.SeenAll(), false})
 		}
 	}
 	return sweep.Report{}, fmt.Errorf("trigger %s: no such job", job)

@@ -182,7 +182,7 @@ func (w *walk) decide(p Period, tick time.Time) {
 		w.newer = p.Name
 		w.Run = &Run{Period: p.Name, Tick: tick}
 	case w.Whole:
-		w.row(p, tick, Missed, fmt.Sprintf("superseded by %s, whose answers hold it too", w.newer))
+		w.row(p, tick, Missed, fmt.Sprintf("superseded by %s, whose run brings it too", w.newer))
 	default:
 		w.row(p, tick, Missed, fmt.Sprintf("superseded by %s: only the newest period is caught up with", w.newer))
 	}

@@ -86,20 +86,20 @@ func TestDue(t *testing.T) {
 		},
 		"down for two days": {
 			"", "2026-03-12 20:00", "2026-03-10 18:30", nil,
-			"missed 2026-03-11 (Wed 03-11 18:30): superseded by 2026-03-12, whose answers hold it too\nrun 2026-03-12 (Thu 03-12 18:30)\nsettled Thu 03-12 18:30, next Fri 03-13 18:30",
+			"missed 2026-03-11 (Wed 03-11 18:30): superseded by 2026-03-12, whose run brings it too\nrun 2026-03-12 (Thu 03-12 18:30)\nsettled Thu 03-12 18:30, next Fri 03-13 18:30",
 		},
 		"down for a week": {
 			"", "2026-03-13 20:00", "2026-03-06 18:30", nil,
 			"missed 2026-03-09 (Mon 03-09 18:30): the worker was away for longer than 72h0m0s\n" +
 				"missed 2026-03-10 (Tue 03-10 18:30): the worker was away for longer than 72h0m0s\n" +
-				"missed 2026-03-11 (Wed 03-11 18:30): superseded by 2026-03-13, whose answers hold it too\n" +
-				"missed 2026-03-12 (Thu 03-12 18:30): superseded by 2026-03-13, whose answers hold it too\n" +
+				"missed 2026-03-11 (Wed 03-11 18:30): superseded by 2026-03-13, whose run brings it too\n" +
+				"missed 2026-03-12 (Thu 03-12 18:30): superseded by 2026-03-13, whose run brings it too\n" +
 				"run 2026-03-13 (Fri 03-13 18:30)\nsettled Fri 03-13 18:30, next Mon 03-16 18:30",
 		},
 		"a newer one was run by hand": {
 			"", "2026-03-12 20:00", "2026-03-10 18:30",
 			[]string{"2026-03-12"},
-			"missed 2026-03-11 (Wed 03-11 18:30): superseded by 2026-03-12, whose answers hold it too\nsettled Thu 03-12 18:30, next Fri 03-13 18:30",
+			"missed 2026-03-11 (Wed 03-11 18:30): superseded by 2026-03-12, whose run brings it too\nsettled Thu 03-12 18:30, next Fri 03-13 18:30",
 		},
 		"Good Friday": {
 			"", "2026-04-03 18:30", "2026-04-02 18:30",
