@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -145,17 +144,10 @@ func openTo(path string) string {
 
 // checkHTTP: what worker serve would refuse to open.
 func (a *app) checkHTTP() check {
-	env, addr := environment(a.Environ), a.httpAddr()
-	host, _, err := net.SplitHostPort(addr)
-	ip := net.ParseIP(host)
-	loopback := host == "localhost" || ip != nil && ip.IsLoopback()
-	switch {
-	case err != nil:
-		return check{"http address", stateFailed, fmt.Sprintf("SA_HTTP__ADDR is %q", addr), "set it to host:port, such as 127.0.0.1:8080"}
-	case !loopback && env["SA_HTTP__TOKEN"]+env["SA_HTTP__TOKEN_FILE"] == "" && a.cfg.fromWhere["SA_HTTP__TOKEN"] == "":
-		return check{"http address", stateFailed, addr + " is open to others, and there is no token", "set SA_HTTP__TOKEN_FILE, or SA_HTTP__ADDR to 127.0.0.1:8080"}
+	if err := a.cfg.HTTP.check(); err != nil {
+		return check{"http address", stateFailed, err.Error(), "set SA_HTTP__TOKEN_FILE, or SA_HTTP__ADDR to 127.0.0.1:8080"}
 	}
-	return check{"http address", stateOK, addr, ""}
+	return check{"http address", stateOK, a.cfg.HTTP.Addr, ""}
 }
 
 // checkSpace looks at the disk on which the embedded database grows.

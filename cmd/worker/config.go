@@ -62,7 +62,6 @@ func settings() []setting {
 		{env: "SA_DATA__FINRA__RATE_LIMIT_PER_MINUTE", standard: "60", meaning: "calls to FINRA in any 60 seconds"},
 		{env: "SA_DATA__BARS__SOURCES", meaning: "the sources of bars, the preferred first: alpha_vantage, massive, tiingo, ibkr; empty: those of the first three that have a key", list: true},
 		{env: "SA_DATA__BARS__CROSS_CHECK_PERCENT", standard: "0", meaning: "share of the calls for daily bars that is spent again on asking a second source, to compare; 0: none"},
-		{env: "SA_DATA__BARS__DEADLINE_HOURS", standard: "6", meaning: "hours after the close in which a session's bars are expected; later they are stale, see docs/events.md"},
 		{env: "SA_MASSIVE_API_KEY", meaning: "Massive's key", secret: true},
 		{env: "SA_DATA__MASSIVE__BASE_URL", standard: "https://api.massive.com", meaning: "Massive, or a simulator of it"},
 		{env: "SA_DATA__MASSIVE__RATE_LIMIT_PER_MINUTE", standard: "5", meaning: "calls to Massive in any 60 seconds"},
@@ -117,12 +116,10 @@ type config struct {
 	// CrossCheck is the share of calls, in percent, that is spent on comparing
 	// sources.
 	CrossCheck int
-	// BarsDeadline is how many hours after the close bars may come.
-	BarsDeadline int
-	Massive      massiveConfig
-	Tiingo       tiingoConfig
-	IBKR         ibkrConfig
-	Universe     string
+	Massive    massiveConfig
+	Tiingo     tiingoConfig
+	IBKR       ibkrConfig
+	Universe   string
 	// UniverseSource is where a list of the S&P 500 is: an address, in which
 	// there may be a token, or a file.
 	UniverseSource secret.Value
@@ -445,9 +442,8 @@ func (l *loader) build() config {
 			BaseURL:   strings.TrimRight(l.url("SA_DATA__FINRA__BASE_URL", "http", "https").Reveal(), "/"),
 			PerMinute: l.count("SA_DATA__FINRA__RATE_LIMIT_PER_MINUTE", 1),
 		},
-		BarSources:   l.barSources("SA_DATA__BARS__SOURCES"),
-		CrossCheck:   l.percent("SA_DATA__BARS__CROSS_CHECK_PERCENT"),
-		BarsDeadline: l.count("SA_DATA__BARS__DEADLINE_HOURS", 2),
+		BarSources: l.barSources("SA_DATA__BARS__SOURCES"),
+		CrossCheck: l.percent("SA_DATA__BARS__CROSS_CHECK_PERCENT"),
 		Massive: massiveConfig{
 			Key:       l.apiKey("SA_MASSIVE_API_KEY"),
 			BaseURL:   strings.TrimRight(l.url("SA_DATA__MASSIVE__BASE_URL", "http", "https").Reveal(), "/"),

@@ -21,12 +21,6 @@ import (
 
 const deploy = "../../deploy/"
 
-// arriving are settings that the files of deploy/ name already and that come with
-// the HTTP server: DELETE this list with its use when settings() has them.
-func arriving() []string {
-	return []string{"SA_HTTP__ADDR", "SA_HTTP__TOKEN", "SA_HTTP__TOKEN_FILE", "SA_HTTP__HOSTS"}
-}
-
 func readDeploy(t *testing.T, name string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(deploy + name)
@@ -70,7 +64,7 @@ func checkEnvironment(t *testing.T, env map[string]string) error {
 	}
 	file := filepath.Join(t.TempDir(), "secret")
 	for name, value := range env {
-		if !strings.HasPrefix(name, envPrefix) || slices.Contains(arriving(), name) {
+		if !strings.HasPrefix(name, envPrefix) {
 			continue
 		}
 		if !known[name] {

@@ -47,9 +47,8 @@ func TestDoctorFindsWhatBreaksTheNextRun(t *testing.T) {
 		{"another key", map[string]string{"SA_TIINGO_API_KEY": canary}, "tiingo key", stateOK, "50 calls an hour"},
 		{"a time that clocks skip", map[string]string{"SA_SCHEDULER__DAILY_BARS_CRON": "30 2 * * *"}, "schedule", stateWarning, "2:30"},
 		{"no schedule", map[string]string{"SA_SCHEDULER__ENABLED": "false"}, "schedule", stateWarning, "false"},
-		{"open to all", map[string]string{"SA_HTTP__ADDR": ":8080"}, "http address", stateFailed, "no token"},
-		{"open with a token", map[string]string{"SA_HTTP__ADDR": ":8080", "SA_HTTP__TOKEN_FILE": "x"}, "http address", stateOK, ":8080"},
-		{"no port", map[string]string{"SA_HTTP__ADDR": "8080"}, "http address", stateFailed, "8080"},
+		{"open to all", map[string]string{"SA_HTTP__ADDR": ":8080"}, "http address", stateFailed, "SA_HTTP__TOKEN"},
+		{"open with a token", map[string]string{"SA_HTTP__ADDR": ":8080", "SA_HTTP__TOKEN": strings.Repeat("k", 32)}, "http address", stateOK, ":8080"},
 	} {
 		w := newWorld(t)
 		for name, value := range test.env {

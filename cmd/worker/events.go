@@ -16,7 +16,6 @@ import (
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/internal/store"
 	"github.com/alpha-oracle/worker/internal/sweep"
-	"github.com/alpha-oracle/worker/internal/universe"
 	"github.com/alpha-oracle/worker/jobs/backfill"
 	"github.com/alpha-oracle/worker/jobs/dailybars"
 )
@@ -24,8 +23,6 @@ import (
 const (
 	// barsLook is how often it is looked whether the last session's bars are in.
 	barsLook = time.Minute
-	// freshShare is the share of the symbols, in percent, with which they are.
-	freshShare = 90
 	// tellTime bounds what is told after a run: the run itself is over.
 	tellTime = 10 * time.Second
 	// journalLook is how many rows of the journal tell whether a breaker is open.
@@ -95,52 +92,18 @@ func (a *app) watchBars(ctx context.Context, s *services) {
 			return
 		case <-ticker.C:
 		}
-		if err := a.lookAtBars(ctx, s, b); err != nil && ctx.Err() == nil {
+		if err := a.lookAtBars(ctx, b); err != nil && ctx.Err() == nil {
 			a.warn(err)
 		}
 	}
 }
 
-func (a *app) lookAtBars(ctx context.Context, s *services, b *events.Breaker) error {
-	due, err := market.NYSE().LastClosed(a.now(), time.Duration(a.cfg.BarsDeadline)*time.Hour)
-	if err != nil {
-		return err
+func (a *app) lookAtBars(ctx context.Context, b *events.Breaker) error {
+	f := a.watch.look(ctx)
+	if f.bars == nil {
+		return f.err
 	}
-	newest, err := market.NYSE().LastClosed(a.now(), settleTime)
-	if err != nil {
-		return err
-	}
-	symbols, err := a.expected(ctx, s)
-	if err != nil {
-		return err
-	}
-	var reason string
-	for _, session := range slices.Compact([]market.Date{newest, due}) {
-		done, err := s.db.DoneUnits(ctx, dailybars.Name, session.String())
-		if err != nil {
-			return err
-		}
-		in := len(symbols) - len(store.Without(slices.Sorted(slices.Values(symbols)), slices.Sorted(slices.Values(done))))
-		reason = fmt.Sprintf("bars of %s: %d of %d symbols are in", session, in, len(symbols))
-		if 100*in >= freshShare*len(symbols) {
-			return b.Set(ctx, false, session.String(), reason)
-		}
-	}
-	return b.Set(ctx, true, due.String(), fmt.Sprintf("%s, %d hours after the close", reason, a.cfg.BarsDeadline))
-}
-
-// expected are the symbols whose bars should be in: those of the configuration,
-// or the last good list.
-func (a *app) expected(ctx context.Context, s *services) ([]market.Symbol, error) {
-	symbols, err := a.givenSymbols(once{})
-	if err != nil || symbols != nil {
-		return symbols, err
-	}
-	symbols, _, err = s.db.Universe(ctx, universe.Name)
-	if err != nil || len(symbols) > 0 {
-		return symbols, err
-	}
-	return market.SP500(), nil
+	return b.Set(ctx, !f.bars.healthy, f.bars.newest.Session.String(), "bars of "+f.bars.newest.String())
 }
 
 // barsJournal remembers in the journal since which session data are stale: its

@@ -16,6 +16,7 @@ import (
 	"github.com/alpha-oracle/worker/internal/store"
 	"github.com/alpha-oracle/worker/internal/sweep"
 	"github.com/alpha-oracle/worker/internal/testenv"
+	"github.com/alpha-oracle/worker/providers/simulator"
 )
 
 // withOwnRedis gives the program a Redis whose channels no other test uses.
@@ -115,34 +116,29 @@ func TestReached(t *testing.T) {
 	}
 }
 
-// Bars that are late open the breaker once for all replicas; theirs or newer ones
-// close it.
+// Bars that are late open the breaker once for all replicas, and close it when
+// they are in.
 func TestStaleData(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).withOwnRedis()
+	w.simulate(simulator.Config{Key: canary, Premium: true})
 	w.env["SA_DATA__UNIVERSE__SYMBOLS"] = "AAPL,MSFT"
-	s, heard := w.open(), w.hears()
-	if err := s.ready(t.Context(), true); err != nil {
-		t.Fatal(err)
-	}
-	cfg, err := loadConfig("", environOf(w.env))
-	if err != nil {
-		t.Fatal(err)
-	}
-	look := func(day market.Date, hour, minute int) {
+	heard := w.hears()
+	v := w.watched() // on Friday at 10:00, when Thursday's bars have to be in
+	look := func(later time.Duration) {
 		t.Helper()
-		now := func() time.Time { return day.In(market.NewYork(), hour, minute) }
-		a := &app{cfg: cfg, now: now, log: newTestLog()}
+		v.ahead.Add(int64(later))
 		for range 2 { // replicas, or restarts
-			b := events.NewBreaker(events.StaleData, events.NewPublisher(s.rdb), barsJournal{s.db}, now)
-			if err := a.lookAtBars(t.Context(), s, b); err != nil {
+			b := events.NewBreaker(events.StaleData, events.NewPublisher(v.s.rdb), barsJournal{v.s.db}, v.now)
+			if err := v.lookAtBars(t.Context(), b); err != nil {
 				t.Error(err)
 			}
 		}
 	}
-	store := func(day market.Date, symbols ...market.Symbol) {
+	load := func(symbols ...market.Symbol) {
 		t.Helper()
-		run, err := s.db.Begin(t.Context(), "daily_bars", day.String(), "test")
+		day := sessionDate()
+		run, err := v.s.db.Begin(t.Context(), "daily_bars", day.String(), "test")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -152,28 +148,23 @@ func TestStaleData(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := run.End(t.Context(), store.Stored, []byte("{}")); err != nil {
+		if err := run.End(t.Context(), store.Complete, []byte("{}")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	thursday := sessionDate()
-	store(thursday-1, "AAPL", "MSFT")
-	look(thursday, 21, 59)
+	look(0)
+	expect(t, heard, "risk:circuit_breaker", `"action":"activated","reason":"bars of 2026-03-12: 0 of 2 symbols are in, 2 are missing"`)
+	load("AAPL")
+	look(2 * barsAge)
+	look(2 * barsAge)
 	expect(t, heard, "", "")
-	look(thursday, 22, 0)
-	expect(t, heard, "risk:circuit_breaker", `"action":"activated","reason":"bars of 2026-03-12: 0 of 2 symbols are in, 6 hours after the close"`)
-	store(thursday, "AAPL")
-	look(thursday, 22, 1)
-	look(thursday+1, 23, 0)
-	expect(t, heard, "", "")
-	store(thursday, "MSFT")
-	look(thursday+1, 20, 0)
+	load("MSFT")
+	look(2 * barsAge)
 	expect(t, heard, "risk:circuit_breaker", `"action":"deactivated","reason":"bars of 2026-03-12: 2 of 2 symbols are in"`)
-	look(thursday+1, 22, 0)
+	look(2 * barsAge)
+	expect(t, heard, "", "")
+	look(3 * 24 * time.Hour) // Monday, when Friday's have to be
 	expect(t, heard, "risk:circuit_breaker", `"action":"activated","reason":"bars of 2026-03-13: 0 of 2`)
-	store(thursday+4, "AAPL", "MSFT")
-	look(thursday+4, 19, 0)
-	expect(t, heard, "risk:circuit_breaker", `"action":"deactivated","reason":"bars of 2026-03-16: 2 of 2`)
 	expect(t, heard, "", "")
 }
 

@@ -36,9 +36,9 @@ func (a *app) healthcheck(ctx context.Context, path string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthTime)
 	defer cancel()
-	addr, err := reachable(a.httpAddr())
+	addr, err := reachable(a.cfg.HTTP.Addr)
 	if err != nil {
-		return usagef("SA_HTTP__ADDR is %q: want host:port", a.httpAddr())
+		return usagef("SA_HTTP__ADDR is %q: want host:port", a.cfg.HTTP.Addr)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+path, http.NoBody)
 	if err != nil {
@@ -55,14 +55,6 @@ func (a *app) healthcheck(ctx context.Context, path string) error {
 		return fmt.Errorf("health check: %s answers %s", path, response.Status)
 	}
 	return nil
-}
-
-// httpAddr is where worker serve listens.
-func (a *app) httpAddr() string {
-	if addr := environment(a.Environ)["SA_HTTP__ADDR"]; addr != "" {
-		return addr
-	}
-	return "127.0.0.1:8080"
 }
 
 // reachable turns the address of a listener into one that can be dialled: who

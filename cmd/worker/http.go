@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/alpha-oracle/worker/internal/events"
 	"github.com/alpha-oracle/worker/internal/runner"
 	"github.com/alpha-oracle/worker/internal/schedule"
 	"github.com/alpha-oracle/worker/internal/secret"
@@ -92,6 +94,8 @@ type httpSide struct {
 	now generation
 	// runs are those that were started here.
 	runs sync.WaitGroup
+	// relays is what hands on the channels.
+	relays sync.WaitGroup
 }
 
 // generation is the program from one reload of its configuration to the next.
@@ -104,15 +108,15 @@ type generation struct {
 // startHTTP listens, and answers in the background until [httpSide.stop].
 func (a *app) startHTTP(ctx context.Context, s *services) (*httpSide, error) {
 	h := &httpSide{s: s, now: generation{a, a.newRunner(s), ctx}}
-	h.server = web.New(web.Config{
-		Token: a.cfg.HTTP.Token, Hosts: a.cfg.HTTP.Hosts, Version: version,
-		Data: h, Runs: h, Jobs: h, Audit: h, Checks: h.checks(), Metrics: a.watch.handler(),
-		Redact: func(text string) string { return h.current().redact(text) }, Now: a.now, Tell: h.logEvent,
-	})
 	l, err := a.listen(ctx, "SA_HTTP__ADDR", a.cfg.HTTP.Addr)
 	if err != nil {
 		return nil, err
 	}
+	h.server = web.New(web.Config{
+		Token: a.cfg.HTTP.Token, Hosts: a.cfg.HTTP.Hosts, Version: version,
+		Data: h, Runs: h, Jobs: h, Audit: h, Checks: h.checks(), Metrics: a.watch.handler(), WebSocket: h.relay(ctx, a, l.Addr()),
+		Redact: func(text string) string { return h.current().redact(text) }, Now: a.now, Tell: h.logEvent,
+	})
 	if a.cfg.HTTP.PprofAddr != "" {
 		profiles, err := a.listen(ctx, "SA_HTTP__PPROF_ADDR", a.cfg.HTTP.PprofAddr)
 		if err != nil {
@@ -131,6 +135,33 @@ func (a *app) startHTTP(ctx context.Context, s *services) (*httpSide, error) {
 	})
 	h.unset = func() { stopAfter(); stopWatchdog() }
 	return h, nil
+}
+
+// relay hands the channels on to WebSocket clients. A browser may connect from a
+// page of this server only.
+func (h *httpSide) relay(ctx context.Context, a *app, addr net.Addr) http.Handler {
+	hub := events.NewHub(events.HubConfig{
+		Redis: h.s.rdb, Now: a.now, Origins: origins(addr, a.cfg.HTTP.Hosts),
+		Token: a.cfg.HTTP.Token.Reveal,
+		Lost:  func(err error) { a.log.Warn("the channels are not heard", zap.String("error", a.redact(err.Error()))) },
+	})
+	h.relays.Go(func() { _ = hub.Run(ctx) })
+	return hub
+}
+
+// origins are the addresses of pages that this server serves, as a browser names
+// them: of this machine, and, behind a proxy or not, of the hosts that it may be
+// asked as.
+func origins(addr net.Addr, hosts []string) []string {
+	_, port, _ := net.SplitHostPort(addr.String())
+	var all []string
+	for _, host := range []string{"localhost", "127.0.0.1", "[::1]"} {
+		all = append(all, "http://"+net.JoinHostPort(strings.Trim(host, "[]"), port))
+	}
+	for _, host := range hosts {
+		all = append(all, "https://"+host, "http://"+host, "http://"+net.JoinHostPort(host, port))
+	}
+	return all
 }
 
 // use lets requests see, and start runs of, a new generation.
@@ -174,6 +205,7 @@ func (h *httpSide) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
 	h.server.Stop(ctx)
+	h.relays.Wait()
 }
 
 func (h *httpSide) checks() []web.Check {
@@ -201,16 +233,13 @@ func (h *httpSide) logEvent(e web.Event) {
 
 // Audit implements [web.Audit].
 func (h *httpSide) Audit(ctx context.Context, e web.Entry) error {
-	if err := h.storeAudit(ctx, e); err != nil {
+	entry := store.AuditEntry{Actor: e.Actor, Action: e.Action, Detail: e.Detail, Origin: e.Origin}
+	if err := h.s.db.SaveAudit(ctx, entry); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
 	h.current().log.Info("audit", zap.String("actor", e.Actor), zap.String("action", e.Action), zap.String("detail", e.Detail), zap.String("origin", e.Origin))
 	return nil
 }
-
-// storeAudit is the one place where an entry goes to the database. The schema
-// has no table for it: the log alone holds it.
-func (h *httpSide) storeAudit(context.Context, web.Entry) error { return nil }
 
 // Status implements [web.Data].
 func (h *httpSide) Status(ctx context.Context) (any, error) { return h.current().readStatus(ctx, h.s) }

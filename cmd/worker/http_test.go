@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
+
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/internal/secret"
 	"github.com/alpha-oracle/worker/internal/store"
@@ -504,6 +506,60 @@ func TestNoSignOfLifeFromASchedulerThatHangs(t *testing.T) {
 		a.Environ = []string{"NOTIFY_SOCKET=" + path, "WATCHDOG_USEC=2000", env}
 		if n := a.newNotifier(); n.watchdog != 0 {
 			t.Errorf("%s: it watches", env)
+		}
+	}
+}
+
+// A client of /ws hears what any program says on a channel; one without the
+// token, or a page of another origin, does not get in.
+func TestServeRelaysTheChannels(t *testing.T) {
+	t.Parallel()
+	const token = "WSTOKENCANARY0123456789"
+	w := newWorld(t).withOwnRedis().inTheEvening()
+	w.env["SA_HTTP__TOKEN"] = token
+	v := w.listen()
+	dial := func(origin string, protocols ...string) (*websocket.Conn, error) {
+		header := http.Header{}
+		if origin != "" {
+			header.Set("Origin", origin)
+		}
+		c, _, err := websocket.Dial(t.Context(), v.base+"/ws", &websocket.DialOptions{HTTPHeader: header, Subprotocols: protocols})
+		return c, err
+	}
+	var c *websocket.Conn
+	w.await("the relay", func() (ok bool) { // it listens to Redis from a moment after the start
+		var err error
+		c, err = dial(v.base, "alpha-oracle.events", "bearer."+token)
+		return err == nil
+	})
+	defer func() { _ = c.CloseNow() }()
+	for name, connect := range map[string]func() (*websocket.Conn, error){
+		"no token":      func() (*websocket.Conn, error) { return dial(v.base, "alpha-oracle.events") },
+		"a wrong token": func() (*websocket.Conn, error) { return dial(v.base, "alpha-oracle.events", "bearer."+token+"x") },
+		"another origin": func() (*websocket.Conn, error) {
+			return dial("http://evil.example", "alpha-oracle.events", "bearer."+token)
+		},
+	} {
+		if c, err := connect(); err == nil {
+			_ = c.CloseNow()
+			t.Errorf("%s: connected", name)
+		}
+	}
+	if err := w.redis().Publish(t.Context(), "portfolio:update", `{"value":1}`).Err(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for {
+		_, message, err := c.Read(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(message), "portfolio:update") { // runs tell of themselves too
+			if string(message) != `{"channel":"portfolio:update","data":{"value":1}}` {
+				t.Errorf("%s", message)
+			}
+			return
 		}
 	}
 }

@@ -325,7 +325,7 @@ func (a *app) scheduledBars(ctx context.Context, s *services, name string, seen 
 	report, err := a.scheduled(ctx, s, period{job: dailybars.Name, name: name, seen: &seen}, func(ctx context.Context, a *app, symbols []market.Symbol, run store.Run) (sweep.Report, error) {
 		return a.loadDailyBars(ctx, s, request{session: session, through: through, symbols: symbols}, run)
 	})
-	if err == nil && ctx.Err() == nil {
+	if err == nil && session == through && ctx.Err() == nil {
 		a.catchUp(ctx, s, session, through)
 	}
 	return report, err

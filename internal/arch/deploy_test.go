@@ -90,17 +90,10 @@ func settings(t *testing.T) map[string]bool {
 	return names
 }
 
-// arriving are settings that documents name already and that come with the HTTP
-// server: DELETE this list with its use when settings() has them.
-func arriving() []string { return []string{"SA_HTTP__ADDR", "SA_HTTP__TOKEN", "SA_HTTP__HOSTS"} }
-
 func TestDocumentsNameOnlySettingsThatExist(t *testing.T) {
 	t.Parallel()
 	known := settings(t)
 	known["SA_CONFIG_FILE"] = true
-	for _, name := range arriving() {
-		known[name] = true
-	}
 	mention := regexp.MustCompile(`\bSA_[A-Z0-9_]*[A-Z0-9]\b`)
 	walk(t, func(name string) {
 		if ext := path.Ext(name); ext != ".md" && ext != ".yaml" && ext != ".sh" && name != "Dockerfile" && name != "Makefile" {

@@ -133,7 +133,7 @@ func (s *Server) authorized(w http.ResponseWriter, r *http.Request) bool {
 	if !s.Token.IsSet() {
 		return true
 	}
-	given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	given, ok := tokenOf(r)
 	if !ok {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="worker"`)
 		s.refuse(w, http.StatusUnauthorized, "this needs the header Authorization: Bearer, with the token of SA_HTTP__TOKEN")
@@ -155,6 +155,20 @@ func (s *Server) authorized(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	return false
+}
+
+// tokenOf is the token that a request shows: in its Authorization or, since a
+// browser can set no header there, as the subprotocol bearer.TOKEN of a WebSocket.
+func tokenOf(r *http.Request) (token string, ok bool) {
+	if token, ok = strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok || r.URL.Path != "/ws" {
+		return token, ok
+	}
+	for offer := range strings.SplitSeq(strings.Join(r.Header.Values("Sec-WebSocket-Protocol"), ","), ",") {
+		if token, ok = strings.CutPrefix(strings.TrimSpace(offer), "bearer."); ok {
+			return token, true
+		}
+	}
+	return "", false
 }
 
 func pause(ctx context.Context, d time.Duration) {
