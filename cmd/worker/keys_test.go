@@ -2,6 +2,7 @@ package main
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,9 @@ func fill(t *testing.T, rdb *redis.Client) {
 		p.Set(ctx, "other:jobs:daily_bars:2026-03-12:done", "x", 0)
 		p.Set(ctx, rediskey.CacheSP500, "[]", time.Hour)
 		p.SAdd(ctx, rediskey.BackfillCompleted, "AAPL")
+		p.SAdd(ctx, "jobs:weekly_fundamentals:2026-W11:done", "AAPL")
+		p.Set(ctx, rediskey.AltDataLastRun, "2026-03-12T10:00:00Z", 0)
+		p.Set(ctx, "jobs:daily_bars:2026-03-12:lease", `{"run":1}`, time.Minute)
 		p.Set(ctx, "jobs:unknown", "x", 0)
 		for i := range 3 * scanStep {
 			p.Set(ctx, "cache:fundamentals:S"+strings.Repeat("X", i%7)+string(rune('A'+i%26))+time.Duration(i).String(), "{}", time.Hour)
@@ -69,6 +73,14 @@ func TestKeysClear(t *testing.T) {
 	w.daily("--date", session, "--symbols", three)
 	fill(t, rdb)
 	before := dumps(t, rdb)
+	for _, e := range rediskey.All() {
+		if e.Type != rediskey.TypeChannel && !slices.ContainsFunc(slices.Collect(maps.Keys(before)), func(key string) bool {
+			entry, _ := rediskey.Match(key)
+			return entry.Pattern == e.Pattern
+		}) {
+			t.Errorf("there is no key %s to be cleared or kept", e.Pattern)
+		}
+	}
 	var got struct {
 		Keys     int
 		ByPrefix map[string]int `json:"by_prefix"`
