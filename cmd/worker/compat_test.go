@@ -686,41 +686,34 @@ func proveFeed(t *testing.T) *python {
 
 func proveBreaker(t *testing.T) *python {
 	t.Helper()
-	w := newWorld(t).withServers()
+	w := newWorld(t).withOwnRedis()
+	w.simulate(simulator.Config{Key: canary, Premium: true})
 	w.env["SA_DATA__UNIVERSE__SYMBOLS"] = "AAPL"
-	w.run("migrate")
-	s, p := w.open(), w.python()
-	cfg, err := loadConfig("", environOf(w.env))
-	if err != nil {
-		t.Fatal(err)
-	}
-	// A session that no other test speaks of.
-	late := market.NewDate(2026, time.March, 5)
-	now := func() time.Time { return late.In(market.NewYork(), 23, 0) }
-	a := &app{cfg: cfg, now: now, log: newTestLog()}
+	p, v := w.python(), w.watched()
 	look := func() {
 		t.Helper()
-		b := events.NewBreaker(events.StaleData, events.NewPublisher(s.rdb), barsJournal{s.db}, now)
-		if err := a.lookAtBars(t.Context(), s, b); err != nil {
+		v.ahead.Add(int64(2 * barsAge))
+		b := events.NewBreaker(events.StaleData, events.NewPublisher(v.s.rdb), barsJournal{v.s.db}, v.now)
+		if err := v.lookAtBars(t.Context(), b); err != nil {
 			t.Error(err)
 		}
 	}
 	next := p.subscribe(rediskey.CircuitBreaker)
 	look()
-	opened := next("reason", late.String())
-	run, err := s.db.Begin(t.Context(), "daily_bars", late.String(), "test")
+	opened := next("reason", session)
+	run, err := v.s.db.Begin(t.Context(), "daily_bars", session, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	bar := market.Bar{Date: late, Open: 1, High: 1, Low: 1, Close: 1, Volume: 1}
-	if _, err := run.SaveBars(t.Context(), market.Series{Symbol: "AAPL", Source: "test", Bars: []market.Bar{bar}}, late); err != nil {
+	bar := market.Bar{Date: sessionDate(), Open: 1, High: 1, Low: 1, Close: 1, Volume: 1}
+	if _, err := run.SaveBars(t.Context(), market.Series{Symbol: "AAPL", Source: "test", Bars: []market.Bar{bar}}, sessionDate()); err != nil {
 		t.Fatal(err)
 	}
-	if err := run.End(t.Context(), store.Stored, []byte("{}")); err != nil {
+	if err := run.End(t.Context(), store.Complete, []byte("{}")); err != nil {
 		t.Fatal(err)
 	}
 	look()
-	closed := next("reason", late.String())
+	closed := next("reason", session)
 	for action, message := range map[string]map[string]any{"activated": opened, "deactivated": closed} {
 		p.wantKeys(message, "breaker", "action", "reason", "timestamp")
 		p.aware(message["timestamp"])

@@ -23,22 +23,25 @@ import (
 func TestMain(m *testing.M) { testenv.Main(m) }
 
 // The blocks of README.md and docs/deploy.md with a line <!-- run:name --> above them do what
-// they say. They run in the order of the documents, from the root of the
-// repository, against servers of this test and a simulated provider.
+// they say. Those of a document run in their order, from the root of the repository, against
+// servers of its own and a simulated provider.
 //
 //nolint:paralleltest // the first block builds what the others run
 func TestReadmeCommands(t *testing.T) {
-	blocks := regexp.MustCompile("(?s)<!-- run:([a-z-]+) -->\n+```sh\n(.*?)```").FindAllStringSubmatch(read(t, "README.md")+read(t, "docs/deploy.md"), -1)
-	if len(blocks) == 0 {
-		t.Fatal("README.md has no block marked <!-- run:name -->")
-	}
-	here := placesHere(t)
-	for _, block := range blocks {
-		t.Run(block[1], func(t *testing.T) {
-			if out, err := shell(t, here.Replace(block[2]), provider(t, block[1])); err != nil {
-				t.Errorf("%v, with:\n%s\nits output:\n%s", err, block[2], out)
-			}
-		})
+	marked := regexp.MustCompile("(?s)<!-- run:([a-z-]+) -->\n+```sh\n(.*?)```")
+	for _, document := range []string{"README.md", "docs/deploy.md"} {
+		blocks := marked.FindAllStringSubmatch(read(t, document), -1)
+		if len(blocks) == 0 {
+			t.Fatalf("%s has no block marked <!-- run:name -->", document)
+		}
+		here := placesHere(t)
+		for _, block := range blocks {
+			t.Run(block[1], func(t *testing.T) {
+				if out, err := shell(t, here.Replace(block[2]), provider(t, block[1])); err != nil {
+					t.Errorf("%v, with:\n%s\nits output:\n%s", err, block[2], out)
+				}
+			})
+		}
 	}
 }
 
