@@ -49,6 +49,7 @@ func mayImport() map[string][]string {
 		"internal/web":                {"internal/market", "internal/events", "internal/secret"},
 		"internal/embedded":           {"internal/market", "internal/rediskey", "internal/store", "internal/store/sqlite", "internal/secret"},
 		"internal/metrics":            {"internal/market", "internal/sweep"},
+		"internal/tracing":            {"internal/market", "internal/sweep"},
 		"internal/alarm":              {"internal/market", "internal/secret", "internal/store"},
 		"internal/testenv":            {},
 		"internal/bench":              {},

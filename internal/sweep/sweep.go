@@ -58,6 +58,9 @@ type Sweep struct {
 	Attempt func(ctx context.Context, unit market.Symbol, outcome Outcome, message string) error
 	// Redact takes secrets out of messages; nil leaves them as they are.
 	Redact func(string) string
+	// Begin is called before each visit, which gets the context that it returns;
+	// the function that it returns is told how the unit ended. It may be nil.
+	Begin func(ctx context.Context, unit market.Symbol) (context.Context, func(Result))
 	// Each is told of every visited unit, one at a time; not of those that
 	// the sweep did not come to.
 	Each func(Unit)
@@ -140,6 +143,10 @@ func (p *pass) feed(ctx context.Context, queue chan<- market.Symbol, units []mar
 }
 
 func (p *pass) visit(ctx context.Context, unit market.Symbol) {
+	ended := func(Result) {}
+	if p.Begin != nil {
+		ctx, ended = p.Begin(ctx, unit)
+	}
 	result, err := p.guarded(ctx, unit)
 	if err != nil {
 		result = Classify(ctx, err)
@@ -150,6 +157,7 @@ func (p *pass) visit(ctx context.Context, unit market.Symbol) {
 		result = Classify(ctx, err)
 		result.Message = p.clean(result.Message)
 	}
+	ended(result)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.note(unit, result)

@@ -36,6 +36,8 @@ type Options struct {
 	MaxConns int32
 	// Lease is that of the runs that are begun.
 	Lease store.Lease
+	// Tracer is told of every statement; it may be nil.
+	Tracer pgx.QueryTracer
 }
 
 func (o Options) withDefaults() Options {

@@ -33,6 +33,7 @@ func config(raw string, o Options) (*pgxpool.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database URL for host %q: %w", plain.Host, parseCause(err))
 	}
+	c.ConnConfig.Tracer = o.Tracer
 	if !plain.Query().Has("pool_max_conns") {
 		c.MaxConns = o.MaxConns
 	}
