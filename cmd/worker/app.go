@@ -20,6 +20,7 @@ import (
 	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/internal/secret"
 	"github.com/alpha-oracle/worker/internal/store"
+	"github.com/alpha-oracle/worker/internal/tracing"
 )
 
 // Exit codes, as the README lists them. A signal gives 128 + its number.
@@ -45,6 +46,8 @@ type process struct {
 	LimitNow func() time.Time
 	// Wait waits by Now for the next period; nil is a timer.
 	Wait func(ctx context.Context, d time.Duration)
+	// Spans takes the spans if tracing is on; nil: the endpoint does.
+	Spans tracing.Exporter
 	// Lease is that of claims on Postgres; zero values are the standard ones.
 	Lease store.Lease
 }
@@ -61,6 +64,8 @@ type app struct {
 	redact func(string) string
 	// watch is told what happens; nil in all commands but serve.
 	watch *watch
+	// traces is nil while tracing is off.
+	traces *tracing.Tracer
 
 	// symbols are the universe of the schedules as it was read at the start or
 	// at the last reload, nil for the S&P 500; fixed says that it was read.
@@ -92,6 +97,7 @@ func run(ctx context.Context, args []string, p process) int {
 	root.SetOut(p.Stdout)
 	root.SetErr(p.Stderr)
 	err := root.ExecuteContext(ctx)
+	a.traces.Stop() //nolint:contextcheck // ctx may have ended by then
 	_ = a.log.Sync()
 	code := a.report(ctx, err)
 	if out.err == nil {
@@ -239,7 +245,7 @@ func (a *app) configure(cmd *cobra.Command) error {
 		return err
 	}
 	a.log = a.newLog()
-	return nil
+	return a.startTracing(cmd.Context())
 }
 
 func (a *app) newLog() *zap.Logger {

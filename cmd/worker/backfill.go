@@ -226,7 +226,7 @@ func (a *app) backfill(s *services, sources *barSources, through market.Date, ru
 	return backfill.Job{
 		Source: sources, Store: run, Library: s.db, Done: idempotency.New(s.rdb, s.db).Backfill(),
 		Calendar: market.NYSE(), Through: through,
-		Sweep: sweep.Sweep{Workers: sources.Workers(), Breaker: sources.breaker(), Grace: graceTime, Redact: a.redact},
+		Sweep: sweep.Sweep{Workers: sources.Workers(), Breaker: sources.breaker(), Grace: graceTime, Redact: a.redact, Begin: a.traces.Units()},
 	}
 }
 

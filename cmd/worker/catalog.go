@@ -119,7 +119,12 @@ func (a *app) newBudget(ctx context.Context, s *services, q quota) (*budget, *li
 func (a *app) transportOptions(provider string) transport.Options {
 	return transport.Options{
 		Provider: provider, Attempts: callTries, Timeout: callTime, MaxWait: longestWait,
-		Redact: a.redact, Observe: func(t transport.Attempt) { a.logCall(t); a.watch.called(provider, t) }, Now: a.now,
+		Redact: a.redact, Now: a.now,
+		Observe: func(ctx context.Context, t transport.Attempt) {
+			a.logCall(t)
+			a.watch.called(provider, t)
+			a.traceCall(ctx, provider, t)
+		},
 	}
 }
 
@@ -205,7 +210,7 @@ func (a *app) dailyBars(s *services, req request, sources *barSources, run store
 		Source: sources, Store: run, Coverage: s.db,
 		Done:     idempotency.New(s.rdb, s.db).DailyBars(req.session),
 		Calendar: market.NYSE(), Through: req.through, Force: req.force,
-		Sweep: sweep.Sweep{Workers: sources.Workers(), Breaker: sources.breaker(), Grace: graceTime, Redact: a.redact},
+		Sweep: sweep.Sweep{Workers: sources.Workers(), Breaker: sources.breaker(), Grace: graceTime, Redact: a.redact, Begin: a.traces.Units()},
 	}
 }
 
@@ -215,8 +220,8 @@ func (a *app) fundamentals(s *services, req weekRequest) fundamentals.Job {
 	job := fundamentals.Job{
 		Library: s.db, Done: idempotency.New(s.rdb, s.db).Fundamentals(req.week),
 		Cache: a.fundamentalsCache(s), Today: a.today, Force: req.force,
-		Sweep:     sweep.Sweep{Workers: workers, Grace: graceTime, Redact: a.redact},
-		FactSweep: sweep.Sweep{Workers: workers, Grace: graceTime, Redact: a.redact},
+		Sweep:     sweep.Sweep{Workers: workers, Grace: graceTime, Redact: a.redact, Begin: a.traces.Units()},
+		FactSweep: sweep.Sweep{Workers: workers, Grace: graceTime, Redact: a.redact, Begin: a.traces.Units()},
 	}
 	// So that a plan knows what a symbol costs.
 	job.More = make([]fundamentals.More, len(a.cfg.Functions)-1)
@@ -231,7 +236,7 @@ func (a *app) fundamentals(s *services, req weekRequest) fundamentals.Job {
 func (a *app) altdata(s *services, f altdataFlags) altdata.Job {
 	return altdata.Job{
 		Library: s.db, LastRun: idempotency.NewLastRun(s.rdb, s.db), Calendar: market.NYSE(), Now: a.now(), Force: f.force,
-		Sweep: sweep.Sweep{Workers: workers, Grace: graceTime, Redact: a.redact},
+		Sweep: sweep.Sweep{Workers: workers, Grace: graceTime, Redact: a.redact, Begin: a.traces.Units()},
 	}
 }
 

@@ -128,6 +128,7 @@ type config struct {
 	Cooldown  time.Duration
 	Alarm     alarmConfig
 	HTTP      httpConfig
+	Tracing   tracingConfig
 	LogLevel  zapcore.Level
 	LogFormat string
 
@@ -466,6 +467,7 @@ func (l *loader) build() config {
 		Schedule:       l.schedules(),
 		Alarm:          l.alarm(),
 		HTTP:           l.http(),
+		Tracing:        l.tracing(),
 		LogLevel:       l.level("SA_LOG__LEVEL"),
 		LogFormat:      l.oneOf("SA_LOG__FORMAT", "", "json", "console"),
 		texts:          l.texts(),
@@ -602,7 +604,7 @@ func (l *loader) level(env string) zapcore.Level {
 
 // secrets returns all values that no output may hold.
 func (c config) secrets() []secret.Value {
-	all := append(c.Alarm.secrets(), c.Key, c.Massive.Key, c.Tiingo.Key, c.HTTP.Token)
+	all := append(slices.Concat(c.Alarm.secrets(), c.Tracing.secrets()), c.Key, c.Massive.Key, c.Tiingo.Key, c.HTTP.Token)
 	source := c.UniverseSource.Reveal()
 	for _, url := range []string{c.RedisURL.Reveal(), c.DatabaseURL.Reveal(), c.BaseURL, source} {
 		all = append(all, secret.URLPasswords(url)...)

@@ -19,11 +19,13 @@ import (
 	"github.com/alpha-oracle/worker/internal/store"
 	"github.com/alpha-oracle/worker/internal/sweep"
 	"github.com/alpha-oracle/worker/internal/testenv"
+	"github.com/alpha-oracle/worker/internal/tracing"
 	"github.com/alpha-oracle/worker/providers/simulator"
 )
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(silent{})
+	tracing.Silence()
 	if path := os.Getenv(childClock); path != "" {
 		os.Exit(beProgram(path))
 	}
@@ -41,13 +43,14 @@ func sessionDate() market.Date { return market.NewDate(2026, 3, 12) }
 
 // world is what one test runs the program in.
 type world struct {
-	t    testing.TB
-	sim  *simulator.Server
-	url  string
-	env  map[string]string
-	now  func() time.Time // the program's clock; nil means time.Now
-	mu   sync.Mutex
-	said []string // everything that was ever printed
+	t     testing.TB
+	sim   *simulator.Server
+	url   string
+	env   map[string]string
+	now   func() time.Time // the program's clock; nil means time.Now
+	spans tracing.Exporter // takes spans, if tracing is on, instead of an endpoint
+	mu    sync.Mutex
+	said  []string // everything that was ever printed
 }
 
 // newWorld starts a simulator and gives the program the embedded default.
@@ -95,7 +98,7 @@ func (w *world) runContext(ctx context.Context, args ...string) said {
 	}
 	sort.Strings(environ)
 	var out, errs syncBuffer
-	code := run(ctx, args, process{Environ: environ, Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Now: w.now})
+	code := run(ctx, args, process{Environ: environ, Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Now: w.now, Spans: w.spans})
 	s := said{code, out.String(), errs.String()}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -10,15 +10,18 @@ import (
 	"syscall"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/alpha-oracle/worker/internal/tracing"
 )
 
 // version is set by the build.
 var version = "dev"
 
 func main() {
-	// The library's own log goes to standard error past our log and its
-	// redaction; what it says is in the errors that it returns.
+	// The libraries' own logs go to standard error past our log and its
+	// redaction; what they say is in the errors that they return.
 	redis.SetLogger(silent{})
+	tracing.Silence()
 	ctx, stop := untilSignal(context.Background())
 	code := run(ctx, os.Args[1:], process{
 		Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,

@@ -168,6 +168,7 @@ func (a *app) claimAndRun(ctx context.Context, s *services, p period, do func(co
 	// The run keeps its claim while it is being stopped.
 	defer a.mirror(context.WithoutCancel(ctx), s.rdb, p, run)()
 	started := a.now()
+	ctx, traced := a.traces.Run(ctx, p.job, p.name, run.ID())
 	report, err := do(ctx, run)
 	if err != nil {
 		report = sweep.NewReport(p.job, p.name, 0, sweep.Tally{Stopped: a.redact(err.Error())}, false)
@@ -181,6 +182,7 @@ func (a *app) claimAndRun(ctx context.Context, s *services, p period, do func(co
 	report.Restricted = p.restricted
 	a.end(ctx, run, report)
 	a.tellOf(ctx, s, report)
+	traced(report)
 	if err != nil {
 		return sweep.Report{}, err
 	}

@@ -77,7 +77,7 @@ func (a *app) openDatabase(ctx context.Context, s *services) (err error) {
 	if s.embeddedDB {
 		s.db, err = openSQLite(ctx, filepath.Join(a.cfg.DataDir, databaseFile), sqlite.Options{Now: a.now})
 	} else {
-		s.db, err = openPostgres(ctx, a.cfg.DatabaseURL.Reveal(), postgres.Options{Lease: a.Lease})
+		s.db, err = openPostgres(ctx, a.cfg.DatabaseURL.Reveal(), postgres.Options{Lease: a.Lease, Tracer: a.traces.SQL()})
 	}
 	if err != nil {
 		return fmt.Errorf("database: %w", err)
@@ -124,6 +124,10 @@ func (a *app) openRedis(ctx context.Context, s *services) error {
 		return usagef("SA_REDIS__URL: %w", err)
 	}
 	s.rdb, s.budget = redis.NewClient(general), redis.NewClient(strict)
+	if a.traces != nil {
+		// The limiter's commands serve several calls at once, of several runs.
+		s.rdb.AddHook(a.traces.Redis())
+	}
 	if err := s.rdb.Ping(ctx).Err(); err != nil {
 		return fmt.Errorf("redis: no answer from %s: %w", general.Addr, err)
 	}

@@ -339,7 +339,7 @@ func wired(t *testing.T, c simulator.Config, o alphavantage.Options, timeout tim
 		Provider: alphavantage.Name, Attempts: 2, MaxWait: 20 * time.Millisecond, MaxBody: 4 << 20, Timeout: timeout,
 		Sign: alphavantage.Sign(key), Check: alphavantage.Check,
 		Redact: func(s string) string { return strings.ReplaceAll(s, key, "[redacted]") },
-		Observe: func(a transport.Attempt) {
+		Observe: func(_ context.Context, a transport.Attempt) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.told = append(w.told, a)

@@ -91,7 +91,7 @@ func (h HTTP) start(tb testing.TB, s Setup) Rig {
 	hc, err := transport.NewClient(server.URL, nil, s.Budget, transport.Options{
 		Provider: h.Name, Attempts: s.Tries, MaxWait: 20 * time.Millisecond, MaxBody: 8 << 20, Timeout: s.Timeout,
 		Sign: h.Sign(s.Key), Check: h.Check, Redact: redact,
-		Observe: func(a transport.Attempt) {
+		Observe: func(_ context.Context, a transport.Attempt) {
 			mu.Lock()
 			defer mu.Unlock()
 			fmt.Fprintf(&told, "%+v\n", a)

@@ -63,8 +63,8 @@ type Options struct {
 	// are used. An answer without objection but with a status outside 2xx
 	// is judged by its status.
 	Check func(status int, h http.Header, head []byte) *providers.Error
-	// Observe is told of every try.
-	Observe func(Attempt)
+	// Observe is told of every try, with the context of the request.
+	Observe func(context.Context, Attempt)
 	// Now is the clock for an HTTP date in Retry-After; nil means time.Now.
 	Now func() time.Time
 }
@@ -173,7 +173,7 @@ func (s *stack) attempt(req *http.Request, try int) (*http.Response, error) {
 	sent := s.o.Now()
 	resp, status, err := s.exchange(req)
 	if s.o.Observe != nil {
-		s.o.Observe(Attempt{
+		s.o.Observe(req.Context(), Attempt{
 			Method: req.Method, Host: req.URL.Host, Path: s.o.Redact(req.URL.Path),
 			Status: status, Try: try, Waited: sent.Sub(asked), Took: s.o.Now().Sub(sent), Err: unwrapFailure(err),
 		})

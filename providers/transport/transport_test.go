@@ -390,7 +390,7 @@ func TestErrorsAndObserversNeverSeeTheKey(t *testing.T) {
 			var seen []transport.Attempt
 			hc := newClient(t, base, nil, &budget{}, transport.Options{
 				Attempts: 2, MaxWait: time.Millisecond, Check: check,
-				Observe: func(a transport.Attempt) { seen = append(seen, a) },
+				Observe: func(_ context.Context, a transport.Attempt) { seen = append(seen, a) },
 			})
 			_, err := get(t.Context(), hc, base+"/query?symbol=IBM")
 			for ; err != nil; err = errors.Unwrap(err) {
