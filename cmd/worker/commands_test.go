@@ -159,7 +159,7 @@ func TestDoctorAndMigrate(t *testing.T) {
 func TestUniverseFromRedis(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).withServers()
-	a := &app{log: newTestLog(), cfg: config{Universe: sp500}}
+	a := &app{log: newTestLog(), now: time.Now, redact: func(s string) string { return s }, cfg: config{Universe: sp500}}
 	s := w.open()
 	if got := a.universe(t.Context(), s, true).Symbols; len(got) != len(market.SP500()) {
 		t.Errorf("built-in: %d symbols", len(got))

@@ -455,7 +455,8 @@ func TestServersThatGoAwayInMidRun(t *testing.T) {
 			start()
 			s := w.open()
 			stored, err := s.db.DoneUnits(t.Context(), "daily_bars", session)
-			if err != nil || len(stored) != report.Fetched {
+			// A commit whose answer was lost with the server may be there.
+			if err != nil || len(stored) < report.Fetched || len(stored) > report.Fetched+workers {
 				t.Errorf("%d symbols done in the ledger, the report says %d (%v)", len(stored), report.Fetched, err)
 			}
 			for _, symbol := range stored {
