@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,7 +102,10 @@ func (m *member) write() {
 			}
 			frames = frame(pingFrame, nil)
 		}
-		if m.send(frames, writeTime) != nil {
+		switch err := m.send(frames, writeTime); {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			m.end("slow", 0)
+		case err != nil:
 			m.end("closed", 0)
 		}
 	}
