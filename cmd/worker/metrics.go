@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -48,9 +47,6 @@ const (
 	// lookedBack is how many periods of a job are looked at, and staleBack how
 	// many sessions.
 	lookedBack, staleBack = 100, 5
-	// finalRuns is how many of the newest runs are looked through for the one of
-	// a session.
-	finalRuns = 20
 )
 
 // The servers by their names in metrics and alarms.
@@ -425,25 +421,18 @@ func (w *watch) readBars(ctx context.Context) (*barFacts, error) {
 	return out, nil
 }
 
-// final are the symbols of which the newest run of a session has said that
-// asking again brings nothing.
+// final are the symbols of which a run of a session has said that asking again
+// brings nothing. It counts whatever came after it: a later run may have been for
+// other symbols, or have ended before it came to these.
 func (w *watch) final(ctx context.Context, session market.Date) (map[market.Symbol]bool, error) {
-	runs, err := w.s.db.Runs(ctx, dailybars.Name, finalRuns)
+	lasting := []string{string(sweep.NoData), string(sweep.UnknownSymbol), string(sweep.PremiumOnly)}
+	found, err := w.s.db.Tried(ctx, dailybars.Name, session.String(), lasting, w.symbols)
 	if err != nil {
 		return nil, err
 	}
 	symbols := map[market.Symbol]bool{}
-	for _, run := range runs {
-		var r sweep.Report
-		if run.Period != session.String() || run.Finished.IsZero() || json.Unmarshal(run.Report, &r) != nil {
-			continue
-		}
-		for _, f := range r.Failures {
-			if f.Class == sweep.NoData || f.Class == sweep.UnknownSymbol || f.Class == sweep.PremiumOnly {
-				symbols[f.Symbol] = true
-			}
-		}
-		break
+	for _, symbol := range found {
+		symbols[symbol] = true
 	}
 	return symbols, nil
 }

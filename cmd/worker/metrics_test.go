@@ -189,6 +189,54 @@ func TestServeIsWatched(t *testing.T) {
 	v.noSecrets(t)
 }
 
+// What one run of a session has found of a symbol for good stays known, however
+// many runs for something else come after it, until its bar is in.
+func TestExcusedSymbolsStayExcused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.env["SA_DATA__UNIVERSE__SYMBOLS"] = "AAPL,BADSYM,IBM"
+	v := w.watched()
+	ended := func(period string, work func(store.Run) error) {
+		t.Helper()
+		run, err := v.s.db.Begin(t.Context(), "daily_bars", period, "a test")
+		if err == nil {
+			err = work(run)
+		}
+		if err == nil {
+			err = run.End(t.Context(), "ok", []byte(`{"status":"ok"}`))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	save := func(symbol market.Symbol) func(store.Run) error {
+		bar := market.Bar{Date: sessionDate(), Open: 1, High: 1, Low: 1, Close: 1, Volume: 1}
+		return func(run store.Run) error {
+			_, err := run.SaveBars(t.Context(), market.Series{Symbol: symbol, Source: "alpha_vantage", Bars: []market.Bar{bar}}, sessionDate())
+			return err
+		}
+	}
+	ended(session, save("AAPL"))
+	ended(session, save("IBM"))
+	ended(session, func(run store.Run) error {
+		return run.SaveAttempt(t.Context(), "BADSYM", string(sweep.UnknownSymbol), "who")
+	})
+	ended(session, save("AAPL"))
+	for range 25 {
+		ended("2026-03-13", func(store.Run) error { return nil })
+	}
+	for _, want := range []alarm.Bars{
+		{Session: sessionDate(), In: 2, Excused: 1},
+		{Session: sessionDate(), In: 3},
+	} {
+		v.step(t, 2*time.Minute)
+		if f := v.watch.look(t.Context()); f.bars == nil || !f.bars.healthy || f.bars.newest != want {
+			t.Errorf("%+v, want %+v", f.bars, want)
+		}
+		ended(session, save("BADSYM"))
+	}
+}
+
 // A reload counts for what is watched too, and the counters go on.
 func TestWatchingGoesOnAfterAReload(t *testing.T) {
 	t.Parallel()

@@ -76,7 +76,9 @@ func CountBars(session market.Date, symbols []market.Symbol, stored map[market.S
 		switch {
 		case c.Stored.Has(session):
 			b.In++
-		case final[symbol], c.AnsweredBy("").Has(session) && !c.Lost.Has(session):
+		case c.Lost.Has(session):
+			b.Missing++ // it was there, so there is one
+		case final[symbol], c.AnsweredBy("").Has(session):
 			b.Excused++
 		default:
 			b.Missing++

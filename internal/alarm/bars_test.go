@@ -81,6 +81,7 @@ func TestHealthy(t *testing.T) {
 		"one has no bar that day":     {map[market.Symbol]market.BarCoverage{"A": has, "B": none}, nil, true, "of 1 no source has a bar"},
 		"one is unknown for good":     {map[market.Symbol]market.BarCoverage{"A": has}, map[market.Symbol]bool{"B": true}, true, "of 1 no source has a bar"},
 		"a row was lost":              {map[market.Symbol]market.BarCoverage{"A": has, "B": lost}, nil, false, "1 are missing"},
+		"one was lost after that":     {map[market.Symbol]market.BarCoverage{"A": has, "B": lost}, map[market.Symbol]bool{"B": true}, false, "1 are missing"},
 		"nothing at all":              {nil, nil, false, "0 of 2 symbols are in, 2 are missing"},
 		"all unknown":                 {nil, map[market.Symbol]bool{"A": true, "B": true}, false, "of 2 no source has a bar"},
 	} {

@@ -241,6 +241,9 @@ type DB interface {
 	// Attempts returns the newest attempts first, at most limit of them;
 	// of all symbols if symbol is "".
 	Attempts(ctx context.Context, symbol market.Symbol, limit int) ([]Attempt, error)
+	// Tried returns in ascending order those of symbols that an attempt in
+	// (job, period), of whatever run, has found to be of one of outcomes.
+	Tried(ctx context.Context, job, period string, outcomes []string, symbols []market.Symbol) ([]market.Symbol, error)
 	// Summary describes the stored bars for a status line.
 	Summary(ctx context.Context) (Summary, error)
 

@@ -237,6 +237,15 @@ func (db *DB) RunAttempts(ctx context.Context, run, before int64, limit int) ([]
 	return attempts, wrap("attempts of a run", err)
 }
 
+// Tried implements [store.DB].
+func (db *DB) Tried(ctx context.Context, job, period string, outcomes []string, symbols []market.Symbol) ([]market.Symbol, error) {
+	rows, err := db.pool.Query(ctx, `
+		SELECT DISTINCT unit FROM ingest_attempts
+		WHERE unit = ANY($4::text[]) AND job = $1 AND period = $2 AND outcome = ANY($3::text[]) ORDER BY unit`, job, period, outcomes, symbols)
+	tried, err := collect(rows, err, pgx.RowTo[market.Symbol])
+	return tried, wrap("attempts in "+period, err)
+}
+
 // Summary implements [store.DB].
 func (db *DB) Summary(ctx context.Context) (store.Summary, error) {
 	var s store.Summary

@@ -55,8 +55,8 @@ func ofSymbols(symbols []market.Symbol) (string, []any) {
 	return ` AND symbol IN (SELECT value FROM json_each(?))`, []any{listOf(symbols)}
 }
 
-func listOf(symbols []market.Symbol) string {
-	list, _ := json.Marshal(symbols) // of strings, which cannot fail
+func listOf[T ~string](texts []T) string {
+	list, _ := json.Marshal(texts) // of strings, which cannot fail
 	return string(list)
 }
 

@@ -247,6 +247,18 @@ func (db *DB) RunAttempts(ctx context.Context, run, before int64, limit int) ([]
 	return attempts, wrap("attempts of a run", err)
 }
 
+// Tried implements [store.DB].
+func (db *DB) Tried(ctx context.Context, job, period string, outcomes []string, symbols []market.Symbol) ([]market.Symbol, error) {
+	tried, err := list(ctx, db, func(rows *sql.Rows) (unit market.Symbol, err error) {
+		err = rows.Scan(&unit)
+		return unit, err
+	}, `
+		SELECT DISTINCT unit FROM ingest_attempts
+		WHERE unit IN (SELECT value FROM json_each(?4)) AND job = ?1 AND period = ?2 AND outcome IN (SELECT value FROM json_each(?3)) ORDER BY unit`,
+		job, period, listOf(outcomes), listOf(symbols))
+	return tried, wrap("attempts in "+period, err)
+}
+
 // Summary implements [store.DB].
 func (db *DB) Summary(ctx context.Context) (store.Summary, error) {
 	var s store.Summary

@@ -87,6 +87,23 @@ func attempts(t *testing.T, d Database) {
 	check(t, err)
 	equal(t, "done", []market.Symbol{aapl, "MSFT"}, done)
 
+	tried := func(job, period string, symbols []market.Symbol, outcomes ...string) []market.Symbol {
+		t.Helper()
+		got, err := db.Tried(t.Context(), job, period, outcomes, symbols)
+		check(t, err)
+		return got
+	}
+	check(t, run.End(t.Context(), "partial", []byte(`{}`)))
+	run = begin(t, db, job, period)
+	check(t, run.SaveAttempt(t.Context(), "MSFT", "no_data", ""))
+	all := []market.Symbol{"ZZZ", "MSFT", aapl}
+	equal(t, "tried", []market.Symbol{aapl, "MSFT"}, tried(job, period, all, "no_data", "not_ready"))
+	equal(t, "tried, of one outcome", []market.Symbol{aapl}, tried(job, period, all, "not_ready"))
+	equal(t, "tried, of the others", 0, len(tried(job, period, []market.Symbol{"ZZZ"}, "no_data", "not_ready")))
+	equal(t, "tried, of no symbols", 0, len(tried(job, period, nil, "no_data")))
+	equal(t, "tried in another period", 0, len(tried(job, "2026-03-11", all, "no_data")))
+	equal(t, "tried by another job", 0, len(tried("another_job", period, all, "no_data")))
+
 	hostile := "line one\nline 'two'; \"three\" \x1b[31m " + strings.Repeat("x", 5000)
 	check(t, run.SaveAttempt(t.Context(), "EVIL", "bad_payload", hostile))
 	got, err := db.Attempts(t.Context(), "EVIL", 1)
