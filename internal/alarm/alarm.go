@@ -75,18 +75,17 @@ func (a *Alarms) Step(ctx context.Context, now time.Time, causes []Cause, unknow
 		if slices.Contains(unknown, kind) {
 			continue
 		}
-		lasting := a.lasting(now, kind, causes)
+		lasting, young := a.lasting(now, kind, causes)
 		if a.kinds[kind] == nil {
 			a.kinds[kind] = &trouble{}
 		}
-		a.tell(ctx, now, kind, lasting)
+		a.tell(ctx, now, kind, lasting, young)
 	}
 }
 
 // lasting returns the causes of a kind that are there for long enough, in the
-// order of their subjects.
-func (a *Alarms) lasting(now time.Time, kind Kind, causes []Cause) []Cause {
-	var lasting []Cause
+// order of their subjects, and whether there are others.
+func (a *Alarms) lasting(now time.Time, kind Kind, causes []Cause) (lasting []Cause, young bool) {
 	there := map[string]bool{}
 	for _, c := range causes {
 		if c.Kind != kind {
@@ -96,10 +95,12 @@ func (a *Alarms) lasting(now time.Time, kind Kind, causes []Cause) []Cause {
 		if _, known := a.seen[c.key()]; !known {
 			a.seen[c.key()] = now
 		}
-		if now.Sub(a.seen[c.key()]) >= kind.Hold() {
-			c.Reason = a.Redact(c.Reason)
-			lasting = append(lasting, c)
+		if now.Sub(a.seen[c.key()]) < kind.Hold() {
+			young = true
+			continue
 		}
+		c.Reason = a.Redact(c.Reason)
+		lasting = append(lasting, c)
 	}
 	for key := range a.seen {
 		if strings.HasPrefix(key, string(kind)+"\x00") && !there[key] {
@@ -107,12 +108,12 @@ func (a *Alarms) lasting(now time.Time, kind Kind, causes []Cause) []Cause {
 		}
 	}
 	slices.SortFunc(lasting, func(x, y Cause) int { return strings.Compare(x.key(), y.key()) })
-	return lasting
+	return lasting, young
 }
 
-func (a *Alarms) tell(ctx context.Context, now time.Time, kind Kind, causes []Cause) {
+func (a *Alarms) tell(ctx context.Context, now time.Time, kind Kind, causes []Cause, young bool) {
 	t := a.kinds[kind]
-	e := t.wanted(now, kind, causes)
+	e := t.wanted(now, kind, causes, young)
 	if e == nil {
 		t.due, t.tries = nil, 0
 		return
@@ -133,10 +134,11 @@ func (a *Alarms) tell(ctx context.Context, now time.Time, kind Kind, causes []Ca
 }
 
 // wanted is the event that the receiver does not know yet; nil if there is
-// none, or if it is too early for it.
-func (t *trouble) wanted(now time.Time, kind Kind, causes []Cause) *Event {
+// none, or if it is too early for it. With a young cause nothing is over: it
+// takes the place of what was told, or goes and lets it end.
+func (t *trouble) wanted(now time.Time, kind Kind, causes []Cause, young bool) *Event {
 	if len(causes) == 0 {
-		if t.told == nil {
+		if t.told == nil || young {
 			return nil
 		}
 		over := *t.told

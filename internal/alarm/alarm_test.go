@@ -131,6 +131,33 @@ func TestShortFaultsAreNotTold(t *testing.T) {
 	r.want(t, "raised server_lost redis")
 }
 
+// The next session's bars are late too: that takes the place of the alarm before,
+// which was never over.
+func TestTroubleThatMovesOnIsNotOver(t *testing.T) {
+	t.Parallel()
+	r := newReceiver("a")
+	r.pass(t, 24*time.Hour, alarm.Cause{Kind: alarm.StaleBars, Subject: "2026-03-11"})
+	next := alarm.Cause{Kind: alarm.StaleBars, Subject: "2026-03-12"}
+	r.pass(t, 10*time.Minute, next)
+	r.want(t, "raised stale_bars 2026-03-11")
+	r.pass(t, time.Hour, next)
+	r.want(t, "raised stale_bars 2026-03-11", "raised stale_bars 2026-03-12")
+	r.pass(t, time.Minute)
+	r.want(t, "raised stale_bars 2026-03-11", "raised stale_bars 2026-03-12", "ended stale_bars 2026-03-12")
+}
+
+// What begins while another is open and is gone before it is told lets the other
+// end.
+func TestTroubleThatIsNotToldEndsWithTheOther(t *testing.T) {
+	t.Parallel()
+	r := newReceiver("a")
+	r.pass(t, 10*time.Minute, alarm.Cause{Kind: alarm.ServerLost, Subject: "redis"})
+	r.pass(t, 4*time.Minute, alarm.Cause{Kind: alarm.ServerLost, Subject: "database"})
+	r.want(t, "raised server_lost redis")
+	r.pass(t, time.Minute)
+	r.want(t, "raised server_lost redis", "ended server_lost redis")
+}
+
 // What cannot be read is neither there nor over.
 func TestUnknownIsNotOver(t *testing.T) {
 	t.Parallel()
