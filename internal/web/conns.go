@@ -8,7 +8,7 @@ import (
 )
 
 // conns bounds the connections of a listener. Those for which no request is
-// being answered, since the client is slow or has nothing to ask, stand in the
+// being answered, since the client is slow to send one or has none, stand in the
 // order in which they began to wait: when there is no room the first of them is
 // closed, so that clients that hold connections keep nobody out.
 type conns struct {
@@ -91,6 +91,22 @@ func (c *conn) leave() {
 	}
 }
 
+// works notes that a request is being answered.
+func (c *conn) works() {
+	c.of.mu.Lock()
+	defer c.of.mu.Unlock()
+	c.leave()
+}
+
+// waits notes that the client is waited for.
+func (c *conn) waits() {
+	c.of.mu.Lock()
+	defer c.of.mu.Unlock()
+	if !c.closed && c.place == nil {
+		c.place = c.of.waiting.PushBack(c)
+	}
+}
+
 type connKey struct{}
 
 // withConn is an [http.Server]'s ConnContext.
@@ -101,18 +117,19 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 // begin notes that a request is being answered on its connection, and returns
 // what notes the end of that.
 func begin(ctx context.Context) (end func()) {
-	c, ok := ctx.Value(connKey{}).(*conn)
-	if !ok {
-		return func() {}
+	if c, ok := ctx.Value(connKey{}).(*conn); ok {
+		c.works()
+		return c.waits
 	}
-	c.of.mu.Lock()
-	defer c.of.mu.Unlock()
-	c.leave()
-	return func() {
-		c.of.mu.Lock()
-		defer c.of.mu.Unlock()
-		if !c.closed && c.place == nil {
-			c.place = c.of.waiting.PushBack(c)
-		}
+	return func() {}
+}
+
+// receive notes that the answer waits for the rest of its request, and returns what
+// notes the end of that.
+func receive(ctx context.Context) (end func()) {
+	if c, ok := ctx.Value(connKey{}).(*conn); ok {
+		c.waits()
+		return c.works
 	}
+	return func() {}
 }

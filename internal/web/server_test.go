@@ -324,6 +324,26 @@ func TestWaitingConnectionsMakeRoom(t *testing.T) {
 	}
 }
 
+// Nor does who begins requests and sends the rest of them never.
+func TestSlowBodiesMakeRoom(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *web.Config) { c.MaxConns, c.Token = 16, secret.Value{} }).listening()
+	for range 40 {
+		c, err := net.Dial("tcp", strings.TrimPrefix(w.base, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		_, _ = io.WriteString(c, "POST /api/v1/jobs/daily_bars/run HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n")
+		if r := w.ask("GET", "/livez", "", func(r *http.Request) { r.Close = true }); r.status != http.StatusOK {
+			t.Fatalf("/livez: %d", r.status)
+		}
+	}
+	if r := w.ask("POST", "/api/v1/jobs/daily_bars/run", `{"period": "2026-03-12"}`); r.status != http.StatusAccepted {
+		t.Errorf("a request that comes at once: %d", r.status)
+	}
+}
+
 func TestProfilesHaveAListenerOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil).listening()

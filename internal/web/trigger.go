@@ -116,7 +116,9 @@ func (s *Server) answerStart(w http.ResponseWriter, r *http.Request, a *admissio
 
 // readPeriod reads {"period": "..."}, or nothing, from the body.
 func readPeriod(r *http.Request) (string, error) {
+	arrived := receive(r.Context())
 	text, err := io.ReadAll(r.Body)
+	arrived()
 	if err != nil {
 		return "", badRequest("the body cannot be read: %w", err)
 	}
