@@ -344,7 +344,7 @@ func (w *watch) readDatabase(ctx context.Context, f *facts, before *barFacts) er
 			return fmt.Errorf("read the journal: %w", err)
 		}
 		j := journal{losses: alarm.Lost(rows)}
-		if i := slices.IndexFunc(rows, func(p store.PeriodInfo) bool { return p.State == store.Complete }); i >= 0 {
+		if i := slices.IndexFunc(rows, alarm.Good); i >= 0 {
 			j.success = rows[i].Noted
 		}
 		all[t.Name] = j

@@ -8,6 +8,7 @@ import (
 
 	"github.com/alpha-oracle/worker/internal/alarm"
 	"github.com/alpha-oracle/worker/internal/market"
+	"github.com/alpha-oracle/worker/internal/schedule"
 	"github.com/alpha-oracle/worker/internal/store"
 )
 
@@ -98,12 +99,18 @@ func TestHealthy(t *testing.T) {
 	}
 }
 
-// rows are a journal, the newest first, as "state period".
+// rows are a journal, the newest first, as "state period". A period is settled if
+// it was given up and only what no source has is not stored.
 func rows(texts ...string) []store.PeriodInfo {
 	all := make([]store.PeriodInfo, 0, len(texts))
 	for _, text := range texts {
 		state, period, _ := strings.Cut(text, " ")
-		all = append(all, store.PeriodInfo{Job: "daily_bars", Period: period, State: state, Reason: "because"})
+		row := store.PeriodInfo{Job: "daily_bars", Period: period, State: state, Reason: "because"}
+		if state == "settled" {
+			_, _, row.Reason = schedule.FollowUp(schedule.Attempt{Status: "partial", Outcomes: map[string]int{"stored": 502, "unknown_symbol": 1}})
+			row.State = store.GaveUp
+		}
+		all = append(all, row)
 	}
 	return all
 }
@@ -122,6 +129,8 @@ func TestLost(t *testing.T) {
 		"away, and holidays":              {rows("incomplete 5", "no_session 4", "missed 3", "gave_up 2", "complete 1"), 1, 1},
 		"missed before the first start":   {rows("running 4", "missed 3", "missed 2"), 0, 0},
 		"after a first run that gave up":  {rows("running 4", "missed 3", "gave_up 2", "missed 1"), 1, 1},
+		"all that can be had is in":       {rows("settled 3", "gave_up 2", "complete 1"), 0, 0},
+		"given up after that":             {rows("gave_up 4", "settled 3", "gave_up 2", "complete 1"), 0, 1},
 		"holidays alone are no first run": {rows("running 4", "missed 3", "no_session 2"), 0, 0},
 	} {
 		l := alarm.Lost(tc.rows)
@@ -144,6 +153,17 @@ func TestLossesAreOneCause(t *testing.T) {
 	}
 	if after[0].Kind != alarm.MissedPeriod || after[0].Reason != "2026-03-13: because" {
 		t.Errorf("%+v", after[0])
+	}
+}
+
+// Workers that are away again are another cause than the first time, though no
+// period was complete in between.
+func TestMissedAgainIsAnotherCause(t *testing.T) {
+	t.Parallel()
+	before := alarm.Lost(rows("gave_up 3", "missed 2", "complete 1")).Causes("daily_bars")
+	after := alarm.Lost(rows("missed 6", "no_session 5", "missed 4", "gave_up 3", "missed 2", "complete 1")).Causes("daily_bars")
+	if before[0].Since != "2" || after[0].Since != "4" || after[0].Reason != "2 periods since 4; the newest is 6: because" {
+		t.Errorf("%+v\n%+v", before, after)
 	}
 }
 

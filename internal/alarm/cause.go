@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/alpha-oracle/worker/internal/schedule"
 	"github.com/alpha-oracle/worker/internal/store"
 )
 
@@ -71,12 +72,23 @@ type Cause struct {
 
 func (c Cause) key() string { return string(c.Kind) + "\x00" + c.Subject + "\x00" + c.Since }
 
-// Losses are the periods of a job since its newest complete one that came to
-// nothing.
+// Losses are the periods of a job since its newest good one that came to
+// nothing. See [Good].
 type Losses struct {
 	Missed, GaveUp int
-	// The oldest and the newest row of each.
-	firstMissed, lastMissed, firstGaveUp, lastGaveUp store.PeriodInfo
+	// away are the newest of Missed in a row: those before were another time.
+	away int
+	// ran says that a run was met before these.
+	ran bool
+	// The oldest of these and the newest row of each.
+	firstAway, lastMissed, firstGaveUp, lastGaveUp store.PeriodInfo
+}
+
+// Good reports whether a period has all that can be had of it: it is complete, or
+// was given up when only units were left of which no source has anything. One such
+// symbol in a universe is no reason for an alarm each day.
+func Good(p store.PeriodInfo) bool {
+	return p.State == store.Complete || p.State == store.GaveUp && schedule.Settled(p.Reason)
 }
 
 // Lost counts, in rows of the journal of one job, the newest tick first. What
@@ -85,25 +97,36 @@ type Losses struct {
 func Lost(rows []store.PeriodInfo) Losses {
 	var l Losses
 	for i, row := range rows {
-		switch row.State {
-		case store.Complete:
+		switch {
+		case Good(row):
 			return l
-		case store.GaveUp:
-			if l.GaveUp++; l.GaveUp == 1 {
-				l.lastGaveUp = row
-			}
-			l.firstGaveUp = row
-		case store.Missed:
-			if !ranBefore(rows[i+1:]) {
-				continue
-			}
-			if l.Missed++; l.Missed == 1 {
-				l.lastMissed = row
-			}
-			l.firstMissed = row
+		case row.State == store.GaveUp:
+			l.gaveUp(row)
+		case row.State == store.Missed && ranBefore(rows[i+1:]):
+			l.missed(row)
 		}
 	}
 	return l
+}
+
+func (l *Losses) gaveUp(row store.PeriodInfo) {
+	if l.GaveUp++; l.GaveUp == 1 {
+		l.lastGaveUp = row
+	}
+	l.firstGaveUp = row
+	l.ran = l.Missed > 0
+}
+
+// missed counts a row. One with a run between it and a later one was missed another
+// time.
+func (l *Losses) missed(row store.PeriodInfo) {
+	if l.Missed++; l.Missed == 1 {
+		l.lastMissed = row
+	}
+	if !l.ran {
+		l.firstAway = row
+		l.away++
+	}
 }
 
 func ranBefore(rows []store.PeriodInfo) bool {
@@ -119,7 +142,7 @@ func ranBefore(rows []store.PeriodInfo) bool {
 func (l Losses) Causes(job string) []Cause {
 	var all []Cause
 	if l.Missed > 0 {
-		all = append(all, loss(MissedPeriod, job, l.Missed, l.firstMissed, l.lastMissed))
+		all = append(all, loss(MissedPeriod, job, l.away, l.firstAway, l.lastMissed))
 	}
 	if l.GaveUp > 0 {
 		all = append(all, loss(GaveUpPeriod, job, l.GaveUp, l.firstGaveUp, l.lastGaveUp))

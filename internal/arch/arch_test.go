@@ -50,7 +50,7 @@ func mayImport() map[string][]string {
 		"internal/embedded":           {"internal/market", "internal/rediskey", "internal/store", "internal/store/sqlite", "internal/secret"},
 		"internal/metrics":            {"internal/market", "internal/sweep"},
 		"internal/tracing":            {"internal/market", "internal/sweep"},
-		"internal/alarm":              {"internal/market", "internal/secret", "internal/store"},
+		"internal/alarm":              {"internal/market", "internal/schedule", "internal/secret", "internal/store"},
 		"internal/testenv":            {},
 		"internal/bench":              {},
 		"bench/limiter":               {"internal/limiter"},

@@ -309,7 +309,7 @@ func (t *Task) last(runs []store.RunInfo, open *store.PeriodInfo) (last schedule
 		if t.Ledger != "" && (run.Period != t.Ledger || run.Started.Before(open.Tick.Add(-skew))) {
 			break
 		}
-		what, restricted := outcomes(run.Report)
+		what, skipped, restricted := outcomes(run.Report)
 		if restricted {
 			continue // it was somebody's, and says nothing of the rest
 		}
@@ -321,25 +321,25 @@ func (t *Task) last(runs []store.RunInfo, open *store.PeriodInfo) (last schedule
 		}
 		if !asked {
 			asked = true
-			last = schedule.Attempt{Status: run.Status, Outcomes: what, Ended: run.Finished, Reset: midnight(run.Finished)}
+			last = schedule.Attempt{Status: run.Status, Outcomes: what, Skipped: skipped, Ended: run.Finished, Reset: midnight(run.Finished)}
 		}
 		last.Number++
 	}
 	return last, asked
 }
 
-// outcomes reads a report: what came of the units, and whether it was for less
-// than the whole job.
-func outcomes(report []byte) (counts map[string]int, restricted bool) {
+// outcomes reads a report: what came of the units, how many were done before, and
+// whether it was for less than the whole job.
+func outcomes(report []byte) (counts map[string]int, skipped int, restricted bool) {
 	var r sweep.Report
 	if json.Unmarshal(report, &r) != nil {
-		return nil, false
+		return nil, 0, false
 	}
 	counts = make(map[string]int, len(r.Outcomes))
 	for outcome, n := range r.Outcomes {
 		counts[string(outcome)] = n
 	}
-	return counts, r.Restricted
+	return counts, r.Skipped, r.Restricted
 }
 
 // midnight is when a provider's day begins anew after t.

@@ -13,6 +13,8 @@ type Attempt struct {
 	Status string
 	// Outcomes counts the units of the attempt by their outcome class.
 	Outcomes map[string]int
+	// Skipped counts the units that were done before.
+	Skipped int
 	// Ended is when the attempt ended.
 	Ended time.Time
 	// Number is how many attempts in a row, this one included, have ended
@@ -53,7 +55,10 @@ func FollowUp(a Attempt) (at time.Time, ok bool, why string) {
 		return time.Time{}, false, "complete"
 	}
 	if left, final := a.final(); final {
-		return time.Time{}, false, "asking again brings nothing: " + left
+		if a.Skipped+a.Outcomes["stored"]+a.Outcomes["unchanged"] == 0 {
+			return time.Time{}, false, "nothing of it can be had: " + left
+		}
+		return time.Time{}, false, settled + left
 	}
 	at, why = a.next()
 	if !a.Deadline.IsZero() && at.After(a.Deadline) {
@@ -62,6 +67,12 @@ func FollowUp(a Attempt) (at time.Time, ok bool, why string) {
 	}
 	return at, true, why
 }
+
+const settled = "asking again brings nothing: "
+
+// Settled reports whether the why of [FollowUp], as the journal keeps it, says that
+// a period has all that can be had of it, and something.
+func Settled(why string) bool { return strings.HasPrefix(why, settled) }
 
 // final reports whether all that is not done has an answer that will not
 // change before the next period, and names those answers.

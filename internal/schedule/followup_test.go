@@ -36,6 +36,8 @@ func TestFollowUp(t *testing.T) {
 		"partial":              {schedule.Attempt{Status: "partial"}, time.Hour, "some of it"},
 		"interrupted":          {schedule.Attempt{Status: "interrupted", Number: 9, Outcomes: map[string]int{"interrupted": 3}}, 0, "interrupted"},
 		"known for good":       {schedule.Attempt{Status: "partial", Outcomes: map[string]int{"unknown_symbol": 2, "premium_only": 1, "stored": 5, "not_ready": 0}}, never, "asking again brings nothing: premium_only 1, unknown_symbol 2"},
+		"nothing can be had":   {schedule.Attempt{Status: "partial", Outcomes: map[string]int{"premium_only": 9, "stored": 0}}, never, "nothing of it can be had: premium_only 9"},
+		"the rest cannot":      {schedule.Attempt{Status: "partial", Skipped: 5, Outcomes: map[string]int{"premium_only": 9}}, never, "asking again brings nothing: premium_only 9"},
 		"zeros":                {schedule.Attempt{Status: "partial", Outcomes: map[string]int{"unknown_symbol": 0}}, time.Hour, "some of it"},
 		"at the deadline":      {schedule.Attempt{Status: "failed", Deadline: ended.Add(5 * time.Minute)}, 5 * time.Minute, "the provider failed"},
 		"past the deadline": {
