@@ -276,6 +276,12 @@ func (r countedRun) SaveShortInterest(ctx context.Context, kind string, settleme
 func (w *watch) state(ctx context.Context) (metrics.State, error) {
 	f := w.look(ctx)
 	s := metrics.State{Servers: f.servers}
+	if f.journal != nil {
+		s.Jobs = []metrics.Job{}
+	}
+	if f.limits != nil {
+		s.Limits = []metrics.Limit{}
+	}
 	plans := w.plans()
 	for _, t := range w.serves.Load().tasks {
 		j, known := f.journal[t.Name]
@@ -295,7 +301,7 @@ func (w *watch) state(ctx context.Context) (metrics.State, error) {
 		s.Limits = append(s.Limits, metrics.Limit{Name: q.Name, Left: q.Left, Limit: q.Limit})
 	}
 	if b := f.bars; b != nil {
-		s.Bars = &metrics.Bars{In: b.newest.In, Excused: b.newest.Excused, Missing: b.newest.Missing, Stale: b.stale}
+		s.Bars = &metrics.Bars{In: b.newest.In, Excused: b.newest.Excused, Missing: b.newest.Missing, InTime: b.healthy, Stale: b.stale}
 	}
 	return s, f.err
 }

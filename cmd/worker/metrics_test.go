@@ -175,6 +175,7 @@ func TestServeIsWatched(t *testing.T) {
 		`limiter_wait_seconds_count{limiter="alpha_vantage"} 3`,
 		`limiter_limit{limiter="alpha_vantage"} 60000`,
 		`session_symbols{state="in"} 3`,
+		`bars_in_time 1`,
 		`stale_sessions 0`,
 		`server_up{server="database"} 1`,
 		`feed_up 1`,

@@ -88,8 +88,9 @@ func CountBars(session market.Date, symbols []market.Symbol, stored map[market.S
 }
 
 // OK reports whether the bars of the session are in: those of all symbols but
-// the excused, and of one at least.
-func (b Bars) OK() bool { return b.Missing == 0 && b.In > 0 }
+// the excused, of one at least. More excused symbols than bars are no excuse: then
+// it is the source or its plan.
+func (b Bars) OK() bool { return b.Missing == 0 && b.In > 0 && b.In >= b.Excused }
 
 // String is "2026-03-12: 25 of 500 symbols are in, 475 are missing".
 func (b Bars) String() string {

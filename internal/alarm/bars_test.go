@@ -84,10 +84,15 @@ func TestHealthy(t *testing.T) {
 		"a row was lost":              {map[market.Symbol]market.BarCoverage{"A": has, "B": lost}, nil, false, "1 are missing"},
 		"one was lost after that":     {map[market.Symbol]market.BarCoverage{"A": has, "B": lost}, map[market.Symbol]bool{"B": true}, false, "1 are missing"},
 		"nothing at all":              {nil, nil, false, "0 of 2 symbols are in, 2 are missing"},
+		"more unknown than in":        {map[market.Symbol]market.BarCoverage{"A": has}, map[market.Symbol]bool{"B": true, "C": true}, false, "1 of 3 symbols are in, of 2 no source has a bar"},
 		"all unknown":                 {nil, map[market.Symbol]bool{"A": true, "B": true}, false, "of 2 no source has a bar"},
 	} {
 		healthy, bars, err := d.Healthy(at(3, 12, 12, 0), func(s market.Date) (alarm.Bars, error) {
-			return alarm.CountBars(s, []market.Symbol{"A", "B"}, tc.stored, tc.final), nil
+			symbols := []market.Symbol{"A", "B"}
+			if tc.final["C"] {
+				symbols = append(symbols, "C")
+			}
+			return alarm.CountBars(s, symbols, tc.stored, tc.final), nil
 		})
 		if err != nil || healthy != tc.healthy || bars.Session != session || !strings.Contains(bars.String(), tc.says) {
 			t.Errorf("%s: %t, %s, %v; want %t, %q", name, healthy, bars, err, tc.healthy, tc.says)

@@ -190,6 +190,54 @@ func TestUnknownLevelIsAbsent(t *testing.T) {
 	}
 }
 
+// What was read and is not there any more, since the configuration is another one,
+// goes; what could not be read stays.
+func TestWhatIsGoneGoes(t *testing.T) {
+	t.Parallel()
+	m := newMetrics()
+	m.Set(fullState())
+	m.Set(metrics.State{})
+	all := families(t, m)
+	names := []string{"job_last_success_timestamp_seconds", "job_next_period_timestamp_seconds", "job_lost_periods", "quota_plan_ratio", "limiter_tokens", "limiter_limit"}
+	for _, name := range names {
+		if all["alpha_oracle_worker_"+name] == nil {
+			t.Errorf("%s has gone, though nothing was read", name)
+		}
+	}
+	m.Set(metrics.State{Jobs: []metrics.Job{}, Limits: []metrics.Limit{}})
+	all = families(t, m)
+	for _, name := range names {
+		if f := all["alpha_oracle_worker_"+name]; f != nil {
+			t.Errorf("%s is still there: %v", name, f)
+		}
+	}
+	m.Set(fullState())
+	fits := fullState()
+	fits.Jobs[0].QuotaRatio = 0
+	m.Set(fits)
+	if f := families(t, m)["alpha_oracle_worker_quota_plan_ratio"]; f != nil {
+		t.Errorf("a ratio that nobody knows any more: %v", f)
+	}
+}
+
+// Nobody says that bars are late, or in time, before they were looked for.
+func TestBarsInTime(t *testing.T) {
+	t.Parallel()
+	const name = "alpha_oracle_worker_bars_in_time"
+	m := newMetrics()
+	if strings.Contains(scrape(m), "\n"+name+" ") {
+		t.Error("it is known before anything was read")
+	}
+	for _, in := range []bool{false, true} {
+		s := fullState()
+		s.Bars.InTime = in
+		m.Set(s)
+		if want := map[bool]string{false: " 0\n", true: " 1\n"}[in]; !strings.Contains(scrape(m), name+want) {
+			t.Errorf("in time %t: no %s%s", in, name, want)
+		}
+	}
+}
+
 // A scrape is answered while the database hangs, with the figures of the last
 // reading, and no reading goes on for longer than its time.
 func TestScrapeWaitsForNoServer(t *testing.T) {

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,7 +16,8 @@ const (
 )
 
 // State is what is read from the database, Redis and the limits. What could not
-// be read is nil, and keeps the figures that it had.
+// be read is nil, and keeps the figures that it had; a job or a limit that is not
+// among those that were read has none any more.
 type State struct {
 	Jobs   []Job
 	Limits []Limit
@@ -50,6 +52,8 @@ type Limit struct {
 // Bars is how the newest session whose deadline has passed is stored.
 type Bars struct {
 	In, Excused, Missing int
+	// InTime says that they are in, as the heartbeat goes by.
+	InTime bool
 	// Stale is the number of recent sessions that are not in.
 	Stale int
 }
@@ -59,6 +63,7 @@ type state struct {
 	success, next, lost, ratio *prometheus.GaugeVec
 	left, limit                *prometheus.GaugeVec
 	server, symbols            *prometheus.GaugeVec
+	inTime                     *prometheus.GaugeVec
 	stale, read                prometheus.Gauge
 	failures                   prometheus.Counter
 }
@@ -72,6 +77,7 @@ func (m *Metrics) addState() {
 	m.limit = m.gauge("limiter_limit", "Calls in the window.", "limiter")
 	m.server = m.gauge("server_up", "1 while the server answers.", "server")
 	m.symbols = m.gauge("session_symbols", "Symbols of the newest session whose deadline has passed: in, excused (no source has it) or missing.", "state")
+	m.inTime = m.gauge("bars_in_time", "1 while the bars of the newest session whose deadline has passed are in, as the heartbeat goes by; absent until that is known.")
 	m.stale = m.gauge("stale_sessions", "Sessions, of the five newest whose deadline has passed, whose bars are not in.").WithLabelValues()
 	m.read = m.gauge("state_read_timestamp_seconds", "When the database, Redis and the limits were last read for these metrics, as Unix time.").WithLabelValues()
 	m.failures = m.counter("state_read_failures_total", "Readings of the database, Redis and the limits that failed, in whole or in part.").WithLabelValues()
@@ -107,8 +113,10 @@ func (m *Metrics) readOnce(ctx context.Context, read func(context.Context) (Stat
 	m.read.Set(unix(m.o.Now()))
 }
 
-// Set sets the figures of a state.
+// Set sets the figures of a state, and takes away those of jobs and limits that
+// it does not have any more.
 func (m *Metrics) Set(s State) {
+	m.forget(s)
 	for _, j := range s.Jobs {
 		m.setJob(j)
 	}
@@ -124,10 +132,38 @@ func (m *Metrics) Set(s State) {
 		m.server.WithLabelValues(among(m.o.Servers, server)).Set(number(up))
 	}
 	if s.Bars != nil {
+		m.inTime.WithLabelValues().Set(number(s.Bars.InTime))
 		m.stale.Set(float64(s.Bars.Stale))
 		m.symbols.WithLabelValues("in").Set(float64(s.Bars.In))
 		m.symbols.WithLabelValues("excused").Set(float64(s.Bars.Excused))
 		m.symbols.WithLabelValues("missing").Set(float64(s.Bars.Missing))
+	}
+}
+
+// forget takes away what was read before, where a state has read it anew.
+func (m *Metrics) forget(s State) {
+	if s.Jobs != nil {
+		for _, vec := range []*prometheus.GaugeVec{m.success, m.next, m.lost, m.ratio} {
+			keep(vec, "job_name", m.o.Jobs, func(name string) bool {
+				return slices.ContainsFunc(s.Jobs, func(j Job) bool { return j.Name == name && (vec != m.ratio || j.QuotaRatio > 0) })
+			})
+		}
+	}
+	if s.Limits != nil {
+		for _, vec := range []*prometheus.GaugeVec{m.left, m.limit} {
+			keep(vec, "limiter", m.o.Limiters, func(name string) bool {
+				return slices.ContainsFunc(s.Limits, func(l Limit) bool { return l.Name == name })
+			})
+		}
+	}
+}
+
+// keep takes away the series of those names that are not there.
+func keep(vec *prometheus.GaugeVec, label string, names []string, there func(string) bool) {
+	for _, name := range names {
+		if !there(name) {
+			vec.DeletePartialMatch(prometheus.Labels{label: name})
+		}
 	}
 }
 
