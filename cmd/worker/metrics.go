@@ -443,30 +443,35 @@ func (w *watch) final(ctx context.Context, session market.Date) (map[market.Symb
 	return symbols, nil
 }
 
-// plans say for each job whether its calls fit into its time, each job by
-// itself. A source that brings a session of all symbols in one call needs one.
+// plans say for each job whether its calls fit into its time. Jobs that ask one
+// provider share its day: each has what the other leaves, and half of it at least.
+// A source that brings a session of all symbols in one call needs one.
 func (w *watch) plans() []alarm.Plan {
 	w.mu.Lock()
 	n := len(w.symbols)
 	w.mu.Unlock()
 	a := w.serves.Load()
 	bars := alarm.Plan{Job: dailybars.Name, Units: n, Calls: n}
+	figures := alarm.Plan{Job: fundamentals.Name, Units: n, Calls: n * len(a.cfg.Functions)}
+	if slices.Contains(a.cfg.barSources(), massive.Name) {
+		bars.Calls = min(bars.Calls, 1)
+	}
+	day, both := a.alphaVantageQuota().inADay(), a.cfg.keyless(alphavantage.Name) == ""
 	for _, q := range a.barQuotas() {
 		if !slices.Contains(a.cfg.barSources(), q.provider) {
 			continue
 		}
-		bars.Allowed += q.inADay()
-		if q.provider == massive.Name {
-			bars.Calls = min(bars.Calls, 1)
+		allowed := q.inADay()
+		if both && q.provider == alphavantage.Name {
+			allowed = max(day-(figures.Calls+6)/7, (day+1)/2)
+			day = max(day-bars.Calls, day/2)
 		}
+		bars.Allowed += allowed
 	}
-	plans := []alarm.Plan{bars}
-	if a.cfg.keyless(alphavantage.Name) == "" {
-		plans = append(plans, alarm.Plan{
-			Job: fundamentals.Name, Units: n, Calls: n * len(a.cfg.Functions), Allowed: 7 * a.alphaVantageQuota().inADay(),
-		})
+	if figures.Allowed = 7 * day; both {
+		return []alarm.Plan{bars, figures}
 	}
-	return plans
+	return []alarm.Plan{bars}
 }
 
 // inADay is the number of calls that a day lets through.

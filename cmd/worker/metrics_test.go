@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -235,6 +236,29 @@ func TestExcusedSymbolsStayExcused(t *testing.T) {
 			t.Errorf("%+v, want %+v", f.bars, want)
 		}
 		ended(session, save("BADSYM"))
+	}
+}
+
+// The jobs that ask one provider share its calls of a day.
+func TestPlansShareTheDay(t *testing.T) {
+	t.Parallel()
+	for symbols, want := range map[int][]alarm.Plan{
+		20: {{Job: "daily_bars", Units: 20, Calls: 20, Allowed: 22}, {Job: "weekly_fundamentals", Units: 20, Calls: 20, Allowed: 7 * 12}},
+		24: {{Job: "daily_bars", Units: 24, Calls: 24, Allowed: 21}, {Job: "weekly_fundamentals", Units: 24, Calls: 24, Allowed: 7 * 12}},
+		60: {{Job: "daily_bars", Units: 60, Calls: 60, Allowed: 16}, {Job: "weekly_fundamentals", Units: 60, Calls: 60, Allowed: 7 * 12}},
+	} {
+		w := newWorld(t)
+		var names []string
+		for i := range symbols {
+			names = append(names, "S"+string(rune('A'+i/26))+string(rune('A'+i%26)))
+		}
+		w.env["SA_DATA__UNIVERSE__SYMBOLS"] = strings.Join(names, ",")
+		w.env["SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_DAY"] = "25"
+		v := w.watched()
+		v.watch.look(t.Context())
+		if diff := cmp.Diff(want, v.watch.plans()); diff != "" {
+			t.Errorf("%d symbols (-want +got):\n%s", symbols, diff)
+		}
 	}
 }
 
