@@ -28,7 +28,7 @@ keep() { # NAME: reads the content of a new file
 	fi
 }
 
-for name in postgres_password worker_migrate_password worker_run_password worker_read_password redis_password http_token; do
+for name in postgres_password worker_migrate_password worker_run_password worker_read_password redis_password http_token alarm_webhook_secret; do
 	random | keep "$name"
 done
 for role in migrate run; do
@@ -36,7 +36,9 @@ for role in migrate run; do
 done
 printf 'redis://worker:%s@%s/0' "$(cat "$out/redis_password")" "$redis" | keep redis_url
 sed "s/#0\{64\}/#$(printf %s "$(cat "$out/redis_password")" | sha256)/" "$here/redis/users.acl" | keep users.acl
-keep alpha_vantage_api_key </dev/null
+for name in alpha_vantage_api_key alarm_webhook_url alarm_heartbeat_url; do
+	keep "$name" </dev/null
+done
 
 if [ ! -s "$out/alpha_vantage_api_key" ]; then
 	echo "put your Alpha Vantage key into $out/alpha_vantage_api_key"

@@ -72,7 +72,9 @@ func checkEnvironment(t *testing.T, env map[string]string) error {
 		}
 		if plain, isFile := strings.CutSuffix(name, "_FILE"); isFile {
 			value = file
-			content := cmp.Or(map[string]string{"SA_REDIS__URL": "redis://h:1/0", "SA_DATABASE__URL": "postgres://h/d"}[plain], strings.Repeat("k", 32))
+			content := cmp.Or(map[string]string{
+				"SA_REDIS__URL": "redis://h:1/0", "SA_DATABASE__URL": "postgres://h/d", "SA_ALARM__WEBHOOK_URL": "https://h/", "SA_ALARM__HEARTBEAT_URL": "https://h/",
+			}[plain], strings.Repeat("k", 32))
 			if err := os.WriteFile(file+plain, []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -229,7 +231,7 @@ func TestSecretsScript(t *testing.T) {
 		before = read("redis_password") + read("users.acl") + read("database_url_run")
 	}
 	for name := range readCompose(t).Secrets {
-		if content := read(name); content == "" && name != "alpha_vantage_api_key" {
+		if content := read(name); content == "" && !slices.Contains([]string{"alpha_vantage_api_key", "alarm_webhook_url", "alarm_heartbeat_url"}, name) {
 			t.Errorf("%s is empty", name)
 		}
 	}
@@ -480,7 +482,7 @@ func unit(t *testing.T, names ...string) map[string][]string {
 
 func TestSystemdUnit(t *testing.T) {
 	t.Parallel()
-	for _, files := range [][]string{{"worker.service"}, {"worker.service", "servers.conf"}} {
+	for _, files := range [][]string{{"worker.service"}, {"worker.service", "servers.conf"}, {"worker.service", "alarms.conf"}} {
 		u := unit(t, files...)
 		words := strings.Fields(u["ExecStart"][0])
 		if words[0] != "/usr/local/bin/worker" {
@@ -512,6 +514,49 @@ func TestSystemdUnit(t *testing.T) {
 		if got := unit(t, "worker.service")[key]; !slices.Equal(got, []string{want}) {
 			t.Errorf("%s=%q, want %q", key, got, want)
 		}
+	}
+}
+
+// Each way to deploy has a place for all that alarms need.
+func TestAlarmsCanBeSetWhereverItRuns(t *testing.T) {
+	t.Parallel()
+	pod := manifests(t)["Deployment/worker"].Spec.Template.Spec.Containers[0]
+	kubernetes := manifests(t)["ConfigMap/worker"].Data
+	for _, e := range pod.Env {
+		kubernetes[e.Name] = e.Value
+	}
+	systemd := map[string]string{"SA_ALARM__BARS_DEADLINE": "in worker.env"}
+	for _, e := range unit(t, "alarms.conf")["Environment"] {
+		name, value, _ := strings.Cut(e, "=")
+		systemd[name] = value
+	}
+	for where, env := range map[string]map[string]string{
+		"compose.yaml": readCompose(t).Services["worker"].Environment, "kubernetes": kubernetes, "alarms.conf": systemd,
+	} {
+		for _, s := range settings() {
+			name := s.env
+			if s.secret {
+				name += "_FILE"
+			}
+			if _, there := env[name]; strings.HasPrefix(name, "SA_ALARM__") && !there {
+				t.Errorf("%s has no %s", where, name)
+			}
+		}
+	}
+}
+
+// The worker answers to the names that its Service has in the cluster.
+func TestKubernetesHosts(t *testing.T) {
+	t.Parallel()
+	var hosts []string
+	for _, e := range manifests(t)["Deployment/worker"].Spec.Template.Spec.Containers[0].Env {
+		if e.Name == "SA_HTTP__HOSTS" {
+			hosts = strings.Split(e.Value, ",")
+		}
+	}
+	want := []string{"worker", "worker.alpha-oracle", "worker.alpha-oracle.svc", "worker.alpha-oracle.svc.cluster.local"}
+	if !slices.Equal(hosts, want) {
+		t.Errorf("hosts %q, want %q", hosts, want)
 	}
 }
 
