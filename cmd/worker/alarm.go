@@ -53,6 +53,8 @@ type watchman struct {
 	*watch
 	alarms alarm.Alarms
 	pulse  alarm.Pulse
+	// logged is the newest event of each kind that the log has.
+	logged map[alarm.Kind]string
 	client *http.Client
 }
 
@@ -69,7 +71,7 @@ func (a *app) startAlarms(ctx context.Context) (stop func()) {
 }
 
 func newWatchman(of *watch) *watchman {
-	w := &watchman{watch: of, client: alarm.NewClient()}
+	w := &watchman{watch: of, client: alarm.NewClient(), logged: map[alarm.Kind]string{}}
 	w.alarms = alarm.Alarms{Sender: newOwner(), Send: w.send, Redact: func(s string) string { return w.serves.Load().redact(s) }}
 	return w
 }
@@ -114,22 +116,33 @@ func (w *watchman) beat(ctx context.Context) {
 	}
 }
 
-// send logs an event, and sends it if there is somebody to send it to.
+// send logs an event at its first try, and sends it if there is somebody to send
+// it to.
 func (w *watchman) send(ctx context.Context, e alarm.Event) error {
 	a := w.serves.Load()
-	if c := a.cfg.Alarm; c.WebhookURL.IsSet() {
-		err := alarm.Webhook{URL: c.WebhookURL, Key: c.WebhookSecret, Client: w.client, Now: w.now}.Send(ctx, e)
-		w.metrics.AlarmTried(string(e.Kind), err)
-		if err != nil {
-			a.log.Warn("the alarm is not delivered, and is tried again", zap.String("kind", string(e.Kind)), zap.String("error", a.redact(err.Error())))
-			return err
-		}
+	w.logOnce(a.log, e)
+	c := a.cfg.Alarm
+	if !c.WebhookURL.IsSet() {
+		return nil
 	}
+	err := alarm.Webhook{URL: c.WebhookURL, Key: c.WebhookSecret, Client: w.client, Now: w.now}.Send(ctx, e)
+	w.metrics.AlarmTried(string(e.Kind), err)
+	if err != nil {
+		a.log.Warn("the alarm is not delivered, and is tried again", zap.String("kind", string(e.Kind)), zap.String("error", a.redact(err.Error())))
+	}
+	return err
+}
+
+func (w *watchman) logOnce(log *zap.Logger, e alarm.Event) {
+	this := e.State + e.ID + e.At.String()
+	if w.logged[e.Kind] == this {
+		return
+	}
+	w.logged[e.Kind] = this
 	for _, c := range e.Causes {
-		a.log.Warn("alarm", zap.String("state", e.State), zap.String("kind", string(e.Kind)), zap.String("subject", c.Subject),
+		log.Warn("alarm", zap.String("state", e.State), zap.String("kind", string(e.Kind)), zap.String("subject", c.Subject),
 			zap.String("reason", c.Reason), zap.String("id", e.ID))
 	}
-	return nil
 }
 
 // causes are what is wrong by the facts, and the kinds of which they do not tell.

@@ -377,6 +377,23 @@ func TestAlarmOfALostServer(t *testing.T) {
 	}
 }
 
+// The log says what is wrong once, also while nobody takes the alarm.
+func TestAlarmsAreLoggedWhenTheWebhookIsDown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.env["SA_DATA__UNIVERSE__SYMBOLS"] = "AAPL"
+	v := w.watched()
+	v.cfg.Alarm.WebhookURL = secret.New("http://127.0.0.1:1/")
+	v.step(t, 0)
+	for range 4 {
+		v.step(t, 20*time.Minute)
+	}
+	text := v.log.String()
+	if tries, said := strings.Count(text, "is tried again"), strings.Count(text, "0 of 1 symbols are in, 1 are missing"); tries < 3 || said != 1 {
+		t.Errorf("%d tries, and the reason is logged %d times: %s", tries, said, text)
+	}
+}
+
 func TestAlarmSettings(t *testing.T) {
 	t.Parallel()
 	for name, env := range map[string]map[string]string{
