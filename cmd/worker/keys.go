@@ -196,6 +196,9 @@ func globOf(prefixes []string) string {
 	return glob.String() + "*:*"
 }
 
+// noPermission is how Redis begins a refusal.
+const noPermission = "NOPERM"
+
 // describe asks for many keys at a time. A key that has gone meanwhile is left
 // out.
 func describe(ctx context.Context, rdb *redis.Client, names []string) ([]keyInfo, error) {
@@ -208,12 +211,18 @@ func describe(ctx context.Context, rdb *redis.Client, names []string) ([]keyInfo
 			}
 			return nil
 		})
-		if err != nil {
+		if err != nil && !redis.HasErrorPrefix(err, noPermission) {
 			return nil, fmt.Errorf("read keys: %w", err)
 		}
 		first := len(infos)
 		for i, key := range some {
-			if kind := kinds[i].Val(); kind != "none" {
+			kind, err := kinds[i].Result()
+			switch {
+			case redis.HasErrorPrefix(err, noPermission):
+				infos = append(infos, hiddenKey(key))
+			case err != nil:
+				return nil, fmt.Errorf("read keys: %w", err)
+			case kind != "none":
 				infos = append(infos, newKeyInfo(key, kind, ttls[i].Val()))
 			}
 		}
@@ -222,6 +231,13 @@ func describe(ctx context.Context, rdb *redis.Client, names []string) ([]keyInfo
 		}
 	}
 	return infos, nil
+}
+
+// hiddenKey is a key that the worker's user of Redis may not look at.
+func hiddenKey(key string) keyInfo {
+	info := newKeyInfo(key, "hidden", -1)
+	info.Problem = "the user of SA_REDIS__URL may not look at it"
+	return info
 }
 
 func newKeyInfo(key, kind string, ttl time.Duration) keyInfo {
@@ -275,8 +291,9 @@ func measure(ctx context.Context, rdb *redis.Client, infos []keyInfo) error {
 			infos[i].Size = size.Val()
 		}
 	}
-	// One of them may be of another type by now.
-	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+	// One of them may be of another type by now, or of one that the worker has no
+	// need for.
+	if redis.HasErrorPrefix(err, "WRONGTYPE") || redis.HasErrorPrefix(err, noPermission) {
 		return nil
 	}
 	return err

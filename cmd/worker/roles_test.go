@@ -5,13 +5,16 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/redis/go-redis/v9"
@@ -143,6 +146,10 @@ func TestLeastPrivilege(t *testing.T) {
 		t.Fatal(s.err)
 	}
 	w.env["SA_DATABASE__URL"] = r.run
+	// Nobody knows this one, and the worker may not look at it.
+	if err := r.admin.XAdd(t.Context(), &redis.XAddArgs{Stream: "risk:odd", Values: []string{"a", "b"}}).Err(); err != nil {
+		t.Fatal(err)
+	}
 	for _, args := range [][]string{
 		{"run", "daily-bars", "--date", "2026-03-11"},
 		{"run", "daily-bars", "--date", "2026-03-11", "--force"},
@@ -158,11 +165,23 @@ func TestLeastPrivilege(t *testing.T) {
 		{"status"},
 		{"keys", "list"},
 		{"keys", "show", "jobs:daily_bars:2026-03-11:done"},
+		{"kill-switch", "activate", "--reason", "prices are wrong"},
+		{"kill-switch", "deactivate", "--reason", "prices are right", "--force"},
+		{"kill-switch", "status"},
+		{"pdt", "record", "--symbol", "AAPL", "--date", "2026-03-12", "--order-id", "4711"},
+		{"pdt", "count"},
+		{"pdt", "list"},
+		{"keys", "show", rediskey.KillSwitch},
+		{"keys", "show", rediskey.PDTTrades},
+		{"keys", "clear", "--yes"},
 		{"doctor"},
 	} {
 		if s := w.run(args...); s.code != exitOK {
 			t.Errorf("worker %s: exit %d: %s%s", strings.Join(args, " "), s.code, s.out, s.err)
 		}
+	}
+	if s := w.run("keys", "list"); !strings.Contains(s.out, "risk:odd") || !strings.Contains(s.out, "may not look at it") {
+		t.Errorf("worker keys list: exit %d: %s%s", s.code, s.out, s.err)
 	}
 	r.serve(t, w)
 	r.noRefusals(t)
@@ -176,18 +195,58 @@ func TestLeastPrivilege(t *testing.T) {
 	r.databaseRefuses(t)
 }
 
-// serve runs the worker until the newest session is in.
+// serve runs the worker until the newest session is in, with a client of /ws, a
+// run that is asked for over HTTP, and a kill switch that alpha-oracle has made
+// active.
 func (r *restricted) serve(t *testing.T, w *world) {
 	t.Helper()
 	base, start := sessionDate().In(market.NewYork(), 20, 30), time.Now()
 	w.now = func() time.Time { return base.Add(time.Since(start)) }
-	ctx, cancel := context.WithCancelCause(t.Context())
-	ended := make(chan said, 1)
-	go func() { ended <- w.runContext(ctx, "serve") }()
+	if err := r.admin.Set(t.Context(), rediskey.KillSwitch, "active", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	v, db := w.listen(), w.open().db
+	if a := v.ask("POST", "/api/v1/jobs/daily_bars/run", `{"period": "2026-03-10"}`); a.status != http.StatusAccepted {
+		t.Errorf("a run over HTTP: %d: %s", a.status, a.body)
+	}
+	r.everyChannel(t, w, v)
 	w.awaitPeriod(w.open(), "daily_bars", session, store.Complete)
-	cancel(signalError{15})
-	if s := <-ended; s.code != exitOK {
-		t.Errorf("worker serve: exit %d: %s", s.code, s.err)
+	w.await("the kill switch is in the table", func() bool {
+		state, err := db.KillSwitch(t.Context())
+		return err == nil && state.Active && state.Pending == nil
+	})
+	if entries, err := db.Audit(t.Context(), "", 1000); err != nil || !slices.ContainsFunc(entries, func(e store.AuditEntry) bool { return strings.Contains(e.Detail, "2026-03-10") }) {
+		t.Errorf("the run over HTTP is in no audit: %+v, %v", entries, err)
+	}
+	v.stop()
+	if code := <-v.code; code != exitOK {
+		t.Errorf("worker serve: exit %d: %s", code, v.errs.String())
+	}
+}
+
+// everyChannel: a client of /ws hears what is said on each of them.
+func (r *restricted) everyChannel(t *testing.T, w *world, v *listening) {
+	t.Helper()
+	c, _, err := websocket.Dial(t.Context(), v.base+"/ws", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.CloseNow() }()
+	for _, e := range rediskey.All() {
+		if e.Type != rediskey.TypeChannel {
+			continue
+		}
+		w.await("somebody listens to "+e.Pattern, func() bool {
+			n, err := r.admin.Publish(t.Context(), e.Pattern, `{"from":"the test"}`).Result()
+			return err == nil && n > 0
+		})
+		for heard := false; !heard; {
+			_, text, err := c.Read(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			heard = strings.Contains(string(text), `"`+e.Pattern+`"`) && strings.Contains(string(text), "the test")
+		}
 	}
 }
 
@@ -201,6 +260,9 @@ func (r *restricted) noRefusals(t *testing.T) {
 	for _, e := range entries {
 		// Asked by the library of every server; it expects a refusal.
 		if strings.HasPrefix(e.Object, "client|") || e.Object == "client" {
+			continue
+		}
+		if e.Object == "risk:odd" {
 			continue
 		}
 		t.Errorf("Redis has refused %s %s of %s (%s)", e.Reason, e.Object, e.Username, e.Context)
@@ -223,6 +285,8 @@ func (r *restricted) databaseRefuses(t *testing.T) {
 		{"run", r.run, "CREATE TABLE x (n int)"},
 		{"run", r.run, "INSERT INTO ingest_schema (version_id, is_applied) VALUES (99, true)"},
 		{"run", r.run, "SELECT * FROM filings"},
+		{"run", r.run, "UPDATE ingest_audit SET actor = 'nobody'"},
+		{"run", r.run, "DELETE FROM ingest_audit"},
 		{"run", r.run, "CREATE ROLE x"},
 		{"read", r.read, "BEGIN READ WRITE; INSERT INTO ohlcv (symbol, timestamp, open, high, low, close, volume) VALUES ('X', now(), 1, 1, 1, 1, 1)"},
 		{"read", r.read, "BEGIN READ WRITE; UPDATE ohlcv SET close = 1"},

@@ -18,7 +18,7 @@ func rights() map[string]string {
 	return map[string]string{
 		"filings":              "",
 		"ingest_schema":        "SELECT",
-		"ingest_audit":         "SELECT, INSERT",
+		"ingest_audit":         "SELECT, INSERT, UPDATE (pending)",
 		"ingest_calls":         writing + ", DELETE",
 		"ingest_coverage":      writing + ", DELETE",
 		"ingest_items":         writing + ", DELETE",
