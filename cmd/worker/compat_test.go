@@ -632,8 +632,9 @@ func proveDayTrades(t *testing.T) *python {
 
 	w.now = func() time.Time { return sessionDate().In(market.NewYork(), 12, 0) }
 	before := p.rdb.ZRangeArgs(t.Context(), redis.ZRangeArgs{Key: key, ByScore: true, Start: toordinal(sessionDate()) - 8, Stop: "+inf"}).Val()
-	for order, known := range map[string]bool{"4711": false, "p-2026-03-11": true} {
-		if s := w.run("pdt", "record", "--symbol", "BRK.B", "--order-id", order); s.code != exitOK || strings.Contains(s.out, "already") != known {
+	for order, args := range map[string][]string{"4711": {"--symbol", "BRK.B"}, "p-2026-03-11": {"--symbol", "AAPL", "--date", "2026-03-11"}} {
+		known := order != "4711"
+		if s := w.run(append([]string{"pdt", "record", "--order-id", order}, args...)...); s.code != exitOK || strings.Contains(s.out, "already") != known {
 			t.Errorf("%s: exit code %d: %s%s", order, s.code, s.out, s.err)
 		}
 	}

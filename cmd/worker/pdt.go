@@ -54,7 +54,8 @@ func (a *app) recordDayTrade() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "record --symbol S", Short: "Record a day trade",
 		Long: `Records a day trade. With --order-id it is recorded once, however often and by
-whomever it is said; without, each call records another one.` + pdtHelp,
+whomever it is said; an order that is there for another symbol or date is refused.
+Without, each call records another one.` + pdtHelp,
 		Example: `  worker pdt record --symbol AAPL --order-id 4711
   worker pdt record --symbol AAPL --date 2026-03-12`,
 		Args: cobra.NoArgs,

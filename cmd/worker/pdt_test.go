@@ -39,9 +39,9 @@ func TestPDTCommands(t *testing.T) {
 	if code := w.decode(&recorded, "pdt", "record", "--symbol", "AAPL", "--order-id", "4711"); code != exitOK || !recorded.Recorded || recorded.Score != 739687 || !strings.Contains(recorded.Trade, `"AAPL"`) {
 		t.Errorf("exit %d, %+v", code, recorded)
 	}
-	for _, order := range []string{"4711", "p-1"} {
-		if code := w.decode(&recorded, "pdt", "record", "--symbol", "AAPL", "--order-id", order); code != exitOK || recorded.Recorded {
-			t.Errorf("order %s twice: exit %d, %+v", order, code, recorded)
+	for _, again := range [][]string{{"--symbol", "AAPL", "--order-id", "4711"}, {"--symbol", "MSFT", "--date", "2026-03-11", "--order-id", "p-1"}} {
+		if code := w.decode(&recorded, append([]string{"pdt", "record"}, again...)...); code != exitOK || recorded.Recorded {
+			t.Errorf("%s: exit %d, %+v", again, code, recorded)
 		}
 	}
 	if s := w.run("pdt", "count"); s.code != exitOK || !strings.Contains(s.out, "0 of 3 remain") {
@@ -70,6 +70,7 @@ func TestPDTCommands(t *testing.T) {
 		{"record", "--symbol", "AAPL", "--date", "2026-03-14"},
 		{"record", "--symbol", "AAPL", "--date", "2026-03-13"},
 		{"record", "--symbol", "AAPL", "--order-id", "a\n"},
+		{"record", "--symbol", "AAPL", "--order-id", "p-1"},
 		{"count", "x"},
 		{},
 	} {

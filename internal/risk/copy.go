@@ -5,6 +5,9 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +33,9 @@ const (
 //go:embed swap.lua
 var swapSource string
 
+//go:embed tell.lua
+var tellSource string
+
 // held is what the key risk:kill_switch holds.
 type held struct {
 	says string // Active, Inactive, Missing or Unclear
@@ -43,35 +49,101 @@ type held struct {
 // halts reports whether it stops trading.
 func (h held) halts() bool { return h.says == Active || h.says == Unclear }
 
+// doubt says what is unclear about it.
+func (h held) doubt() string {
+	if h.kind != "string" {
+		return rediskey.KillSwitch + " in Redis is no string"
+	}
+	return fmt.Sprintf("%s in Redis is unclear: %.200q", rediskey.KillSwitch, h.raw)
+}
+
 // parse reads the forms that alpha-oracle and the worker write: active,
-// inactive, and a JSON object with a boolean active.
+// inactive, and a JSON object with a boolean active. It takes what Python's
+// json.dumps makes of them, and is strict about what says inactive only.
 func parse(raw string) held {
-	h := held{says: Unclear, kind: "string", raw: raw}
-	if raw == Active || raw == Inactive {
-		h.says = raw
+	h := held{says: word(raw), kind: "string", raw: raw}
+	fields, ok := members(raw)
+	if !ok {
 		return h
 	}
-	// A name that stands there twice is refused by the decoder: the two could
-	// differ.
-	var fields map[string]jsontext.Value
-	if !strings.HasPrefix(strings.TrimSpace(raw), "{") || json.Unmarshal([]byte(raw), &fields) != nil {
-		return h
-	}
-	switch string(fields["active"]) {
-	case "true":
-		h.says = Active
-	case "false":
-		h.says = Inactive
-	}
+	h.says = verdict(fields["active"])
 	// The rest is for people, in whatever form it is.
-	_ = json.Unmarshal(fields["reason"], &h.reason)
-	for _, name := range []string{"activated_at", "timestamp"} {
+	for _, v := range fields["reason"] {
+		_ = json.Unmarshal(v, &h.reason, jsontext.AllowInvalidUTF8(true))
+	}
+	for _, v := range slices.Concat(fields["activated_at"], fields["timestamp"]) {
 		var text string
-		if json.Unmarshal(fields[name], &text) == nil && h.since.IsZero() {
+		if json.Unmarshal(v, &text) == nil && h.since.IsZero() {
 			h.since = parseTime(text)
 		}
 	}
 	return h
+}
+
+// word reads one of the two words, in any case, in quotes, among blanks.
+func word(raw string) string {
+	var quoted string
+	if json.Unmarshal([]byte(raw), &quoted) == nil {
+		raw = quoted
+	}
+	for _, w := range []string{Active, Inactive} {
+		if strings.EqualFold(strings.TrimSpace(raw), w) {
+			return w
+		}
+	}
+	return Unclear
+}
+
+// verdict is what the members named active say: if they differ, one true is
+// enough to halt, and inactive is what all of them say.
+func verdict(values []jsontext.Value) string {
+	says := Unclear
+	for i, v := range values {
+		switch {
+		case v.Kind() == 't':
+			return Active
+		case v.Kind() == 'f' && (i == 0 || says == Inactive):
+			says = Inactive
+		default:
+			says = Unclear
+		}
+	}
+	return says
+}
+
+// members reads a JSON object as Python's json.dumps writes it: with NaN and
+// Infinity, which are null here, and with escapes of half a character. A name may
+// stand there more than once.
+func members(raw string) (fields map[string][]jsontext.Value, ok bool) {
+	numbers := regexp.MustCompile(`"(?s:[^"\\]|\\.)*"|\bNaN\b|-?\bInfinity\b`)
+	raw = numbers.ReplaceAllStringFunc(raw, func(s string) string {
+		if s[0] == '"' {
+			return s
+		}
+		return "null"
+	})
+	d := jsontext.NewDecoder(strings.NewReader(raw), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	if start, err := d.ReadToken(); err != nil || start.Kind() != '{' {
+		return nil, false
+	}
+	fields = map[string][]jsontext.Value{}
+	for d.PeekKind() == '"' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return nil, false
+		}
+		key := name.String()
+		value, err := d.ReadValue()
+		if err != nil {
+			return nil, false
+		}
+		fields[key] = append(fields[key], value.Clone())
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return nil, false
+	}
+	_, err := d.ReadToken()
+	return fields, errors.Is(err, io.EOF)
 }
 
 // parseTime reads a time as Python's isoformat writes it; one without a zone is
@@ -117,18 +189,21 @@ type change struct {
 	Action    string `json:"action"` // activate or deactivate
 	Reason    string `json:"reason"`
 	Operator  string `json:"operator"`  // human or system
-	Timestamp string `json:"timestamp"` // ISO-8601 UTC
+	Timestamp string `json:"timestamp"` // ISO-8601 UTC, to the microsecond
 }
 
-func (k *KillSwitch) publish(ctx context.Context, c change) error {
+// publish tells the listeners of c while the copy still is raw, and reports
+// whether it was.
+func (k *KillSwitch) publish(ctx context.Context, raw string, c change) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, k.patience())
 	defer cancel()
 	payload, err := json.Marshal(c)
+	var done bool
 	if err == nil {
-		err = k.Redis.Publish(ctx, rediskey.KillSwitchChanged, payload).Err()
+		done, err = k.Redis.Eval(ctx, tellSource, []string{rediskey.KillSwitch}, raw, rediskey.KillSwitchChanged, payload).Bool()
 	}
 	if err != nil {
-		return fmt.Errorf("publish on %s: %w", rediskey.KillSwitchChanged, err)
+		return false, fmt.Errorf("publish on %s: %w", rediskey.KillSwitchChanged, err)
 	}
-	return nil
+	return done, nil
 }

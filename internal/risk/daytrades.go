@@ -177,7 +177,8 @@ type entry struct {
 // be too old to be kept; the zero Date is the present one in New York. An order
 // is recorded once, whoever did it; without an id each call is another trade.
 //
-// Any other trade is refused by an [*InputError].
+// Any other trade is refused by an [*InputError], and so is an order that is
+// recorded for another symbol or date.
 //
 // It takes out what is older than eight days and before the last five sessions,
 // by the clock of the caller or that of Redis, whichever is behind.
@@ -204,7 +205,18 @@ func (d DayTrades) Record(ctx context.Context, symbol market.Symbol, date market
 	if err != nil {
 		return Recorded{}, fmt.Errorf("record day trade: %w", err)
 	}
-	return d.add(ctx, string(member), date, orderID, kept.From)
+	r, err := d.add(ctx, string(member), date, orderID, kept.From)
+	if err == nil && r.Known && !r.Trade.is(e) {
+		err = refuse("order id %s is that of %s of %s already, not of %s of %s: give this order an id of its own, such as %s:%s",
+			orderID, r.Trade.Date, r.Trade.Symbol, date, symbol, date, orderID)
+	}
+	return r, err
+}
+
+// is reports whether a member says nothing else than e about what was traded and
+// when.
+func (t DayTrade) is(e entry) bool {
+	return (t.Symbol == "" || t.Symbol == string(e.Symbol)) && (t.Date.IsZero() || t.Date == e.Date)
 }
 
 // isOrderID reports whether every writer of JSON writes it as the same text.

@@ -1,6 +1,7 @@
 package risk_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -139,7 +140,7 @@ func TestAnOrderIsRecordedOnce(t *testing.T) {
 	if err := rdb.ZAdd(t.Context(), rediskey.PDTTrades, redis.Z{Score: 739686, Member: python}).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if r := record(t, d, "MSFT", date(t, "2026-03-12"), "12345678901"); !r.Known || r.Trade.Member != python || r.Trade.Date != date(t, "2026-03-11") {
+	if r := record(t, d, "MSFT", date(t, "2026-03-11"), "12345678901"); !r.Known || r.Trade.Member != python || r.Trade.Date != date(t, "2026-03-11") {
 		t.Errorf("recorded again: %+v", r)
 	}
 	var all sync.WaitGroup
@@ -152,6 +153,59 @@ func TestAnOrderIsRecordedOnce(t *testing.T) {
 	all.Wait()
 	if n, err := d.Count(t.Context()); err != nil || n.Trades != 1+1+8 {
 		t.Errorf("%+v, %v; want one of Python, one of the order and eight without an id", n, err)
+	}
+}
+
+// Python writes numbers of any length, and Lua has only those of a double.
+func TestOrdersOfOthersThatAreNumbers(t *testing.T) {
+	t.Parallel()
+	for number, same := range map[string]string{
+		"9007199254740993": "9007199254740993", "18446744073709551615": "18446744073709551615", "-7": "-7",
+		"4711.0": "4711", "4711.5": "4711.5", "1e3": "1e3", "0": "0",
+	} {
+		t.Run(number, func(t *testing.T) {
+			t.Parallel()
+			rdb := client(t, testenv.Redis(t))
+			d := at(rdb, date(t, "2026-03-12"))
+			member := `{"legs": [{"order_id": 12}], "note": "\"order_id\": 13,", "order_id" : ` + number + `, "symbol": "AAPL", "date": "2026-03-12"}`
+			if err := rdb.ZAdd(t.Context(), rediskey.PDTTrades, redis.Z{Score: 739687, Member: member}).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if r := record(t, d, "AAPL", 0, same); !r.Known || r.Trade.Member != member {
+				t.Errorf("%s was recorded again: %+v", same, r)
+			}
+			for _, other := range []string{"9007199254740992", "18446744073709551616", "4712", "4711.4", "7", "12", "13", "1000"} {
+				if r := record(t, d, "AAPL", 0, other); r.Known {
+					t.Errorf("%s was taken for %s", other, number)
+				}
+			}
+		})
+	}
+}
+
+// Numbers of orders begin anew, with each client of a broker.
+func TestAnOrderOfAnotherTradeIsRefused(t *testing.T) {
+	t.Parallel()
+	rdb := client(t, testenv.Redis(t))
+	d := at(rdb, date(t, "2026-03-12"))
+	record(t, d, "AAPL", 0, "7")
+	for _, c := range []struct {
+		symbol market.Symbol
+		date   string
+	}{{"MSFT", "2026-03-12"}, {"AAPL", "2026-03-11"}} {
+		var refused *risk.InputError
+		if _, err := d.Record(t.Context(), c.symbol, date(t, c.date), "7"); !errors.As(err, &refused) || !strings.Contains(err.Error(), "2026-03-12 of AAPL") {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	if n := rdb.ZCard(t.Context(), rediskey.PDTTrades).Val(); n != 1 {
+		t.Errorf("%d members", n)
+	}
+	if err := rdb.ZAdd(t.Context(), rediskey.PDTTrades, redis.Z{Score: 739687, Member: `{"order_id": 8}`}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if r := record(t, d, "AAPL", 0, "8"); !r.Known {
+		t.Errorf("one that says nothing else: %+v", r)
 	}
 }
 

@@ -23,6 +23,9 @@ const (
 	// grace is how long a copy may be behind a table that another program has
 	// just made inactive: it writes the two one after the other.
 	grace = time.Minute
+	// cutOff is how long after our own deactivation an active copy is taken for the
+	// one that it did not reach.
+	cutOff = 5 * time.Minute
 	// rounds bounds how often a copy is written that others write too.
 	rounds = 5
 )
@@ -93,7 +96,9 @@ func (k *KillSwitch) Read(ctx context.Context) State {
 		s.Active, s.Reason = true, "it cannot be read, which counts as active: "+errors.Join(noCopy, noTable).Error()
 	case h.says == Unclear:
 		s.Notes = append(s.Notes, fmt.Sprintf("%s is neither %s nor %s nor JSON that says which: it counts as active", rediskey.KillSwitch, Active, Inactive))
-		s.Reason = cmp.Or(s.Reason, rediskey.KillSwitch+" in Redis is unclear")
+		if !row.Active {
+			s.Reason = h.doubt()
+		}
 	case noCopy == nil && noTable == nil && h.halts() != row.Active:
 		s.Notes = append(s.Notes, fmt.Sprintf("Redis says %s, the table says %s", s.Copy, s.Table))
 	}
@@ -146,7 +151,8 @@ func (k *KillSwitch) Activate(ctx context.Context, o Order) (changed bool, err e
 	}
 	entry := c.Entry()
 	entry.At = k.Now()
-	return true, errors.Join(err, k.publish(ctx, told(entry)))
+	_, untold := k.publish(ctx, Active, told(entry))
+	return true, errors.Join(err, untold)
 }
 
 // Deactivate lets trading go on, in the same order. It is refused by a
@@ -166,7 +172,7 @@ func (k *KillSwitch) Deactivate(ctx context.Context, o Order, cooldown time.Dura
 	if err != nil {
 		return false, err
 	}
-	if h.foreign(row) {
+	if h.foreign(row) || h.forgotten(row, k.Now()) {
 		if err := k.adopt(ctx, h); err != nil {
 			return false, err
 		}
@@ -195,10 +201,11 @@ func (k *KillSwitch) settled(ctx context.Context) error {
 // Reconcile compares Redis with the table and tells what it has put right:
 //
 //   - a change of which Redis or its listeners were not told is told now;
-//   - an active copy beside an inactive table is somebody else's activation. It
-//     is written into the table and stays until a person deactivates it. In the
-//     first minute after the table was made inactive it is left alone: whoever
-//     did that is about to write the copy;
+//   - an active or unclear copy beside an inactive table is somebody else's
+//     activation. It is written into the table and stays until a person
+//     deactivates it. In the first minute after the table was made inactive it is
+//     left alone, unless it is newer than that: whoever did that is about to write
+//     the copy;
 //   - whatever else the copy says, it becomes what the table says.
 func (k *KillSwitch) Reconcile(ctx context.Context) (done []string, err error) {
 	return k.settle(ctx, true)
@@ -219,19 +226,23 @@ func (k *KillSwitch) settle(ctx context.Context, patient bool) (done []string, e
 		if err != nil {
 			return done, err
 		}
-		if h.foreign(row) && h.raw != ours {
-			if patient && row.Pending == nil && k.Now().Sub(row.Deactivated).Abs() < grace {
+		if h.foreign(row) && (ours == "" || h.raw != ours) || patient && h.forgotten(row, k.Now()) {
+			if patient && !h.since.After(row.Deactivated) && k.Now().Sub(row.Deactivated).Abs() < grace {
 				return done, nil
 			}
 			if err := k.adopt(ctx, h); err != nil {
 				return done, err
 			}
-			done = append(done, "Redis said active and the table did not: the table is active now")
+			done = append(done, fmt.Sprintf("Redis said %s and the table did not: the table is active now", h.says))
 			continue
 		}
 		if h.says == says(row.Active) {
-			told, err := k.tell(ctx, row)
-			return append(done, told...), err
+			told, over, err := k.tell(ctx, h, row)
+			done = append(done, told...)
+			if err != nil || over {
+				return done, err
+			}
+			continue
 		}
 		swapped, err := k.swap(ctx, h, says(row.Active))
 		if err != nil {
@@ -245,14 +256,21 @@ func (k *KillSwitch) settle(ctx context.Context, patient bool) (done []string, e
 	return done, fmt.Errorf("%s in Redis and the table kill_switch go on being changed by others", rediskey.KillSwitch)
 }
 
-// foreign reports whether the copy is active by somebody else's hand: it is, and
-// the table neither is nor was until our last change, of which the copy does not
-// know yet.
+// foreign reports whether the copy halts by somebody else's hand: it does, and
+// the table neither does nor did until our last change, of which the copy does
+// not know yet.
 func (h held) foreign(row store.KillSwitch) bool {
-	if h.says != Active || row.Active {
+	if !h.halts() || row.Active {
 		return false
 	}
-	return row.Pending == nil || h.since.After(row.Deactivated)
+	ours := row.Pending != nil && row.Pending.Action == store.DeactivateKillSwitch
+	return !ours || h.since.After(row.Deactivated)
+}
+
+// forgotten reports whether the copy halts beside a deactivation of ours that is
+// pending for so long that the copy may well be newer.
+func (h held) forgotten(row store.KillSwitch, now time.Time) bool {
+	return h.halts() && !row.Active && row.Pending != nil && now.Sub(row.Pending.At).Abs() > cutOff
 }
 
 // adopt writes an activation that only Redis knows of into the table.
@@ -260,6 +278,9 @@ func (k *KillSwitch) adopt(ctx context.Context, h held) error {
 	c := store.KillSwitchChange{
 		Active: true, Actor: System, Origin: "redis", Since: h.since,
 		Reason: cmp.Or(h.reason, "found active in Redis"),
+	}
+	if h.says == Unclear {
+		c.Reason, c.Since = h.doubt(), time.Time{}
 	}
 	if c.Since.After(k.Now()) {
 		c.Since = time.Time{}
@@ -269,23 +290,24 @@ func (k *KillSwitch) adopt(ctx context.Context, h held) error {
 }
 
 // tell publishes the pending change, unless somebody has changed the table since.
-func (k *KillSwitch) tell(ctx context.Context, row store.KillSwitch) (done []string, err error) {
+// It is not over if the copy is another one by now.
+func (k *KillSwitch) tell(ctx context.Context, h held, row store.KillSwitch) (done []string, over bool, err error) {
 	if row.Pending == nil {
-		return nil, nil
+		return nil, true, nil
 	}
 	if row.Active == (row.Pending.Action == store.ActivateKillSwitch) {
-		if err := k.publish(ctx, told(*row.Pending)); err != nil {
-			return nil, err
+		if published, err := k.publish(ctx, h.raw, told(*row.Pending)); !published || err != nil {
+			return nil, false, err
 		}
 		done = []string{"told the listeners of " + row.Pending.Action + " by " + row.Pending.Actor}
 	}
 	ctx, cancel := context.WithTimeout(ctx, k.patience())
 	defer cancel()
-	return done, k.Table.KillSwitchCopied(ctx, row.Pending.ID)
+	return done, true, k.Table.KillSwitchCopied(ctx, row.Pending.ID)
 }
 
 func told(e store.AuditEntry) change {
-	c := change{Action: "deactivate", Reason: e.Detail, Operator: "human", Timestamp: e.At.UTC().Format(time.RFC3339)}
+	c := change{Action: "deactivate", Reason: e.Detail, Operator: "human", Timestamp: e.At.UTC().Format("2006-01-02T15:04:05.000000Z")}
 	if e.Action == store.ActivateKillSwitch {
 		c.Action = "activate"
 	}

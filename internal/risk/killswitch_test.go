@@ -1,8 +1,10 @@
 package risk_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -184,13 +186,23 @@ func TestForms(t *testing.T) {
 	t.Parallel()
 	bothStores(t, func(w *world) {
 		ctx, t := w.t.Context(), w.t
+		w.later(2 * time.Minute)
 		for value, want := range map[string]string{
 			"active": risk.Active, "inactive": risk.Inactive,
 			`{"active":true}`: risk.Active, `{"active": false}`: risk.Inactive,
 			` {"reason": {"deep": [1]}, "active": true, "activated_at": 7}`: risk.Active,
-			"": risk.Unclear, "ACTIVE": risk.Unclear, "inactive\n": risk.Unclear, "true": risk.Unclear, `"inactive"`: risk.Unclear, "{": risk.Unclear,
-			`{"active":"false"}`: risk.Unclear, `{"active":0}`: risk.Unclear, `{"Active":false}`: risk.Unclear, `{}`: risk.Unclear, `null`: risk.Unclear,
-			`{"active":false,"active":true}`: risk.Unclear, `{"active":false} x`: risk.Unclear, "\xff\x00": risk.Unclear,
+			"ACTIVE": risk.Active, "active\n": risk.Active, `"active"`: risk.Active, `" Active"`: risk.Active,
+			"inactive\r\n": risk.Inactive, `"inactive"`: risk.Inactive,
+			`{"active": true, "vix": NaN, "high": Infinity, "low": -Infinity}`: risk.Active,
+			`{"active": false, "vix": NaN, "reason": "NaN \" Infinity"}`:       risk.Inactive,
+			`{"active": true, "reason": "a lone \ud800"}`:                      risk.Active,
+			"{\"active\": true, \"reason\": \"\xff\"}":                         risk.Active,
+			`{"reason": "a", "active": true, "reason": "b"}`:                   risk.Active,
+			`{"active":false,"active":true}`:                                   risk.Active, `{"active":true,"active":false}`: risk.Active,
+			`{"active":false,"active":false}`: risk.Inactive, `{"active":false,"active":null}`: risk.Unclear,
+			"": risk.Unclear, "true": risk.Unclear, "{": risk.Unclear, `"active`: risk.Unclear, "inactive?": risk.Unclear,
+			`{"active":"false"}`: risk.Unclear, `{"active":0}`: risk.Unclear, `{"active":NaN}`: risk.Unclear, `{"Active":false}`: risk.Unclear, `{}`: risk.Unclear, `null`: risk.Unclear,
+			`{"active":false} x`: risk.Unclear, `{"active":false`: risk.Unclear, `[{"active":false}]`: risk.Unclear, `{"state":{"active":false}}`: risk.Unclear, "\xff\x00": risk.Unclear,
 		} {
 			w.set(value)
 			s := w.k.Read(ctx)
@@ -200,25 +212,85 @@ func TestForms(t *testing.T) {
 			if want == risk.Unclear && (len(s.Notes) == 0 || s.Reason == "") {
 				t.Errorf("%q counts as active without a word: %+v", value, s)
 			}
-			if want == risk.Active {
+			w.reconcile()
+			if want == risk.Inactive {
+				if row := w.row(); row.Active {
+					t.Errorf("%q: table %+v", value, row)
+				}
 				continue
 			}
-			w.reconcile()
-			if got := w.copy(); got != value && got != "inactive" || want == risk.Unclear && got != "inactive" {
-				t.Errorf("%q was healed to %q", value, got)
+			if row := w.row(); !row.Active || want == risk.Unclear && !strings.Contains(row.Reason, strconv.Quote(value)) {
+				t.Errorf("%q halts, and later: table %+v", value, row)
 			}
+			if again := w.k.Read(ctx); !again.Active || again.Copy != risk.Active || len(again.Notes) != 0 {
+				t.Errorf("%q halts, and later: %+v", value, again)
+			}
+			w.check(w.end())
 		}
 		w.check(w.rdb.Del(ctx, rediskey.KillSwitch).Err())
 		if s := w.k.Read(ctx); s.Active || s.Copy != risk.Missing || len(s.Notes) != 0 {
 			t.Errorf("without a key: %+v", s)
 		}
-		w.check(w.rdb.RPush(ctx, rediskey.KillSwitch, "active").Err())
+		w.check(w.rdb.HSet(ctx, rediskey.KillSwitch, "active", "true").Err())
 		if s := w.k.Read(ctx); !s.Active || s.Copy != risk.Unclear {
-			t.Errorf("a list: %+v", s)
+			t.Errorf("a hash: %+v", s)
 		}
+		w.reconcile()
+		w.agree(true)
+		if row := w.row(); !strings.Contains(row.Reason, "no string") {
+			t.Errorf("a hash: table %+v", row)
+		}
+	})
+}
+
+// A deactivation ends what an unclear copy began; one that was cut off before it
+// reached the copy does too, unless that was long ago.
+func TestAnUnclearCopyEnds(t *testing.T) {
+	t.Parallel()
+	bothStores(t, func(w *world) {
+		ctx, t := w.t.Context(), w.t
+		w.set("halt?")
+		if _, err := w.k.Deactivate(ctx, w.order("at once"), risk.DefaultCooldown); !errors.As(err, new(*store.CooldownError)) {
+			t.Errorf("nobody knows since when: %v", err)
+		}
+		w.set("halt?")
+		w.redisFail.at("eval")
+		if _, err := w.k.Deactivate(ctx, w.order("over"), 0); !errors.Is(err, risk.ErrCopy) {
+			t.Fatal(err)
+		}
+		w.redisFail.at("")
 		w.reconcile()
 		w.agree(false)
 	})
+}
+
+// What is pending for long excuses nothing: an active copy is somebody's.
+func TestAHaltBesideAChangeThatIsPendingForLong(t *testing.T) {
+	t.Parallel()
+	for _, copied := range []string{"active", "halt?"} {
+		t.Run(copied, func(t *testing.T) {
+			t.Parallel()
+			bothStores(t, func(w *world) {
+				ctx, t := w.t.Context(), w.t
+				if _, err := w.k.Activate(ctx, w.order("feed is wrong")); err != nil {
+					t.Fatal(err)
+				}
+				w.table.at("copied")
+				if _, err := w.k.Deactivate(ctx, w.order("over"), 0); !errors.Is(err, risk.ErrCopy) {
+					t.Fatal(err)
+				}
+				w.later(10 * time.Minute)
+				w.set(copied)
+				_, _ = w.k.Reconcile(ctx)
+				if row := w.row(); !row.Active {
+					t.Errorf("the halt is lost: table %+v, Redis %s", row, w.copy())
+				}
+				w.table.at("")
+				w.reconcile()
+				w.agree(true)
+			})
+		})
+	}
 }
 
 func TestWhoCannotReadTakesItForActive(t *testing.T) {
@@ -365,6 +437,43 @@ func TestADeactivationWhileItIsHealed(t *testing.T) {
 		w.reconcile()
 		if row := w.row(); !row.Active || w.copy() != `{"active":true}` {
 			w.t.Errorf("somebody's activation was overwritten: table %+v, Redis %s", row, w.copy())
+		}
+	})
+}
+
+// Whoever follows the channel ends with the state: what is told late of an older
+// change is not told after a newer one.
+func TestTheLastWordIsTheState(t *testing.T) {
+	t.Parallel()
+	bothStores(t, func(w *world) {
+		ctx, t := w.t.Context(), w.t
+		other := &risk.KillSwitch{Redis: w.rdb, Table: w.table, Now: w.now}
+		change := func(k *risk.KillSwitch, active bool) {
+			t.Helper()
+			do := k.Activate
+			if !active {
+				do = func(ctx context.Context, o risk.Order) (bool, error) { return k.Deactivate(ctx, o, 0) }
+			}
+			if changed, err := do(ctx, w.order("a change")); !changed || err != nil {
+				t.Errorf("changed %t, %v", changed, err)
+			}
+		}
+		change(w.k, true)
+		for _, last := range []bool{true, false} {
+			w.messages()
+			w.redisFail.before = map[string]func(){"publish": func() { change(other, last) }}
+			change(w.k, !last)
+			w.agree(last)
+			said := w.messages()
+			if len(said) == 0 || !strings.Contains(said[len(said)-1], map[bool]string{true: `"activate"`, false: `"deactivate"`}[last]) {
+				t.Errorf("the switch is active: %t, and they were told %q", last, said)
+			}
+			if s := w.row(); s.Pending != nil {
+				t.Errorf("pending: %+v", s.Pending)
+			}
+			if last {
+				change(w.k, false)
+			}
 		}
 	})
 }

@@ -3,6 +3,7 @@ package risk_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"path/filepath"
 	"strings"
@@ -56,14 +57,18 @@ func (f *failpoint) DialHook(next redis.DialHook) redis.DialHook {
 
 func (f *failpoint) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
+		name := cmd.Name()
+		if name == "eval" && strings.Contains(fmt.Sprint(cmd.Args()...), "'PUBLISH'") {
+			name = "publish"
+		}
 		f.mu.Lock()
-		command, before := f.command, f.before[cmd.Name()]
-		delete(f.before, cmd.Name())
+		command, before := f.command, f.before[name]
+		delete(f.before, name)
 		f.mu.Unlock()
 		if before != nil {
 			before()
 		}
-		if command == "*" || command == cmd.Name() {
+		if command == "*" || command == name {
 			return errBroken
 		}
 		return next(ctx, cmd)
@@ -191,6 +196,12 @@ func (w *world) later(d time.Duration) {
 
 func (w *world) order(reason string) risk.Order {
 	return risk.Order{Actor: "alice", Reason: w.t.Name() + ": " + reason, Origin: "a test"}
+}
+
+// end deactivates it, without a cooldown.
+func (w *world) end() error {
+	_, err := w.k.Deactivate(w.t.Context(), w.order("over"), 0)
+	return err
 }
 
 func (w *world) check(err error) {

@@ -14,16 +14,21 @@ local function fields(member)
   return {}
 end
 
-local function order(document)
-  local id = document.order_id
-  if type(id) == 'number' then return string.format('%.0f', id) end
-  return id
+-- A number is compared as it is written: Lua has only those of a double, which
+-- are the same for many orders.
+local function is(member, id)
+  local own = fields(member).order_id
+  if type(own) ~= 'number' then return own == id end
+  for text in string.gmatch(member, '"order_id"%s*:%s*([-+.%deE]+)') do
+    if tonumber(text) == own and (text == id or string.gsub(text, '%.0+$', '') == id) then return true end
+  end
+  return false
 end
 
 local found = false
 if ARGV[3] ~= '' then
   for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-    if order(fields(member)) == ARGV[3] then found = member end
+    if is(member, ARGV[3]) then found = member end
   end
 end
 if not found then redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1]) end
