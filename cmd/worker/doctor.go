@@ -289,7 +289,7 @@ func checkKeys(ctx context.Context, s *services) check {
 	if len(wrong) > listed {
 		wrong = append(wrong[:listed], fmt.Sprintf("and %d more", len(wrong)-listed))
 	}
-	return check{"redis keys", stateWarning, strings.Join(wrong, "\n"), "see worker keys list; find out who wrote them, and rename or remove them"}
+	return check{"redis keys", stateWarning, strings.Join(wrong, "\n"), "see worker keys list; find out who wrote them; redis-cli PERSIST those that expire, RENAME those of a wrong type, and remove none under risk:"}
 }
 
 // checkKillSwitch says whether trading is halted, and whether Redis and the table

@@ -43,13 +43,12 @@ func (a *app) tellOf(ctx context.Context, s *services, r sweep.Report) {
 }
 
 func (a *app) tellFeed(ctx context.Context, s *services, r sweep.Report) {
-	feed := events.NewFeed(s.rdb, a.now)
 	var err error
 	switch answered, unreachable := reached(r); {
 	case answered:
-		_, err = feed.Back(ctx, r.Symbols)
+		_, err = s.feed.Back(ctx, r.Symbols)
 	case unreachable != "":
-		_, err = feed.Lost(ctx, a.redact(unreachable))
+		_, err = s.feed.Lost(ctx, a.redact(unreachable))
 	}
 	if err != nil {
 		a.warn(err)

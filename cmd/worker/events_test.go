@@ -89,6 +89,25 @@ func TestFeedFollowsTheRuns(t *testing.T) {
 	expect(t, heard, "", "")
 }
 
+// Where system:status cannot be used, the process remembers what it has told.
+func TestTheFeedWithoutAStatus(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).withOwnRedis()
+	heard := w.hears()
+	if err := w.redis().Set(t.Context(), "system:status", `{"broker": "connected", "latency": NaN}`, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	a, s := &app{log: newTestLog(), redact: func(text string) string { return text }}, w.open()
+	lost := sweep.Report{Outcomes: map[sweep.Outcome]int{sweep.ProviderError: 1}, Failures: []sweep.Failure{{Class: sweep.ProviderError, Message: "nobody answers"}}}
+	for range 2 {
+		a.tellFeed(t.Context(), s, lost)
+	}
+	a.tellFeed(t.Context(), s, sweep.Report{Symbols: 1, Outcomes: map[sweep.Outcome]int{sweep.Stored: 1}})
+	expect(t, heard, "system:feed:disconnected", "nobody answers")
+	expect(t, heard, "system:feed:reconnected", "")
+	expect(t, heard, "", "")
+}
+
 func TestReached(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

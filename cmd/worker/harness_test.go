@@ -164,7 +164,7 @@ func (w *world) open() *services {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	a := &app{cfg: cfg, redact: func(s string) string { return s }}
+	a := &app{cfg: cfg, now: time.Now, redact: func(s string) string { return s }}
 	s, err := a.openServices(w.t.Context())
 	if err != nil {
 		w.t.Fatal(err)

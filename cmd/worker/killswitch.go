@@ -149,7 +149,14 @@ func (a *app) changeKillSwitch(ctx context.Context, k *risk.KillSwitch, active, 
 	case err != nil:
 		return err
 	}
-	return a.printKillSwitch(k.Read(ctx), &changed)
+	state := k.Read(ctx)
+	if err := a.printKillSwitch(state, &changed); err != nil {
+		return err
+	}
+	if state.Active && !active {
+		return exitError{exitFailed}
+	}
+	return nil
 }
 
 func (a *app) showKillSwitch(ctx context.Context, k *risk.KillSwitch) error {

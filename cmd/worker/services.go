@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/alpha-oracle/worker/internal/embedded"
+	"github.com/alpha-oracle/worker/internal/events"
 	"github.com/alpha-oracle/worker/internal/limiter"
 	"github.com/alpha-oracle/worker/internal/store"
 	"github.com/alpha-oracle/worker/internal/store/postgres"
@@ -35,6 +36,8 @@ type services struct {
 	rdb *redis.Client
 	// budget is the limiter's own client: it never resends a command.
 	budget *redis.Client
+	// feed remembers what this process has told where Redis cannot.
+	feed *events.Feed
 	// embeddedDB and embeddedRedis tell which of the two are in-process.
 	embeddedDB, embeddedRedis bool
 	// calling says that this process has the calling rights for its life.
@@ -124,6 +127,7 @@ func (a *app) openRedis(ctx context.Context, s *services) error {
 		return usagef("SA_REDIS__URL: %w", err)
 	}
 	s.rdb, s.budget = redis.NewClient(general), redis.NewClient(strict)
+	s.feed = events.NewFeed(s.rdb, a.now)
 	if a.traces != nil {
 		// The limiter's commands serve several calls at once, of several runs.
 		s.rdb.AddHook(a.traces.Redis())

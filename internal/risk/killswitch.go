@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -146,12 +147,18 @@ func (k *KillSwitch) Activate(ctx context.Context, o Order) (changed bool, err e
 	err = fmt.Errorf("%w: %w", ErrTable, err)
 	ctx, cancel := context.WithTimeout(ctx, k.patience())
 	defer cancel()
-	if noCopy := k.Redis.Set(ctx, rediskey.KillSwitch, Active, 0).Err(); noCopy != nil {
+	// One that is active keeps its time and reason here, too.
+	h, noCopy := k.look(ctx)
+	if noCopy != nil || h.says != Active {
+		h.raw = Active
+		noCopy = k.Redis.Set(ctx, rediskey.KillSwitch, Active, 0).Err()
+	}
+	if noCopy != nil {
 		return false, errors.Join(err, fmt.Errorf("write %s in Redis: %w", rediskey.KillSwitch, noCopy))
 	}
 	entry := c.Entry()
 	entry.At = k.Now()
-	_, untold := k.publish(ctx, Active, told(entry))
+	_, untold := k.publish(ctx, h.raw, told(entry))
 	return true, errors.Join(err, untold)
 }
 
@@ -180,7 +187,7 @@ func (k *KillSwitch) Deactivate(ctx context.Context, o Order, cooldown time.Dura
 	if changed, err = k.change(ctx, c); err != nil {
 		return false, err
 	}
-	return changed, k.settled(ctx)
+	return changed, k.settled(ctx, h.raw)
 }
 
 func (k *KillSwitch) change(ctx context.Context, c store.KillSwitchChange) (bool, error) {
@@ -190,9 +197,9 @@ func (k *KillSwitch) change(ctx context.Context, c store.KillSwitchChange) (bool
 	return changed, err
 }
 
-// settled brings the copy in line after a change.
-func (k *KillSwitch) settled(ctx context.Context) error {
-	if _, err := k.settle(ctx, false); err != nil {
+// settled brings the copy in line after a change, see settle.
+func (k *KillSwitch) settled(ctx context.Context, known ...string) error {
+	if _, err := k.settle(ctx, false, known...); err != nil {
 		return fmt.Errorf("%w: %w", ErrCopy, err)
 	}
 	return nil
@@ -212,9 +219,9 @@ func (k *KillSwitch) Reconcile(ctx context.Context) (done []string, err error) {
 }
 
 // settle repeats itself until the copy and the table say the same, since both may
-// be changed by others at any time.
-func (k *KillSwitch) settle(ctx context.Context, patient bool) (done []string, err error) {
-	ours := "" // what was written here is nobody else's word
+// be changed by others at any time. A copy that still is one of the known ones is
+// older than the change, whatever it says about itself.
+func (k *KillSwitch) settle(ctx context.Context, patient bool, known ...string) (done []string, err error) {
 	for range rounds {
 		// The copy first: whoever changes both changes the table first, so a copy
 		// that is older than the row is found out by swap.
@@ -226,7 +233,7 @@ func (k *KillSwitch) settle(ctx context.Context, patient bool) (done []string, e
 		if err != nil {
 			return done, err
 		}
-		if h.foreign(row) && (ours == "" || h.raw != ours) || patient && h.forgotten(row, k.Now()) {
+		if h.foreign(row) && !slices.Contains(known, h.raw) || patient && h.forgotten(row, k.Now()) {
 			if patient && !h.since.After(row.Deactivated) && k.Now().Sub(row.Deactivated).Abs() < grace {
 				return done, nil
 			}
@@ -249,8 +256,8 @@ func (k *KillSwitch) settle(ctx context.Context, patient bool) (done []string, e
 			return done, err
 		}
 		if swapped {
-			ours = says(row.Active)
-			done = append(done, fmt.Sprintf("Redis said %s: it says %s now, as the table does", h.says, ours))
+			known = append(known, says(row.Active)) // nobody else's word
+			done = append(done, fmt.Sprintf("Redis said %s: it says %s now, as the table does", h.says, says(row.Active)))
 		}
 	}
 	return done, fmt.Errorf("%s in Redis and the table kill_switch go on being changed by others", rediskey.KillSwitch)

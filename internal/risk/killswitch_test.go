@@ -176,9 +176,16 @@ func TestAnActivationNeedsNoTable(t *testing.T) {
 			t.Errorf("changed %t, %v", changed, err)
 		}
 		w.redisFail.at("")
+		const theirs = `{"active": true, "reason": "drawdown"}`
+		w.set(theirs)
+		if changed, err := w.k.Activate(ctx, w.order("me too")); !changed || !errors.Is(err, risk.ErrTable) || w.copy() != theirs {
+			t.Errorf("changed %t, %v; Redis says %s", changed, err, w.copy())
+		}
 		w.table.at("")
 		w.reconcile()
-		w.agree(true)
+		if row := w.row(); !row.Active || row.Reason != "drawdown" {
+			t.Errorf("the first reason is lost: %+v", row)
+		}
 	})
 }
 
@@ -409,6 +416,22 @@ func TestAnActivationAfterADeactivationThatWasCutOff(t *testing.T) {
 		w.reconcile()
 		if row := w.row(); !row.Active || !strings.HasPrefix(w.copy(), `{"active":true`) {
 			t.Errorf("table %+v, Redis %s", row, w.copy())
+		}
+	})
+}
+
+// A clock ahead of the table's, or a time without its zone, must not make an
+// activation that nobody can end.
+func TestAnActivationFromTheFutureEnds(t *testing.T) {
+	t.Parallel()
+	bothStores(t, func(w *world) {
+		t := w.t
+		w.set(`{"active": true, "reason": "drawdown", "activated_at": "` + w.now().Add(time.Hour).UTC().Format("2006-01-02T15:04:05") + `"}`)
+		w.check(w.end())
+		w.agree(false)
+		w.later(2 * time.Minute)
+		if done := w.reconcile(); len(done) != 0 {
+			t.Errorf("healed: %v", done)
 		}
 	})
 }
