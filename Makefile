@@ -44,7 +44,7 @@ lint: ## check the code without running it
 	go vet ./...
 	go vet -tags bench,chaos,mutate,readme ./...
 	go mod tidy -diff
-	$(GOLANGCI) run
+	$(GOLANGCI) run --allow-parallel-runners
 
 demo-check: build
 	scripts/demo-check.sh bin/worker
