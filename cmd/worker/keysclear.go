@@ -60,6 +60,10 @@ func (a *app) clearKeys(ctx context.Context, s *services, yes, dryRun bool) erro
 	}); err != nil {
 		return err
 	}
+	// Those too that came while the question stood: the ledger has forgotten them.
+	if names, err = scanKeys(ctx, s.rdb, rediskey.Clearable()); err != nil {
+		return fmt.Errorf("clear keys: the ledger has forgotten, Redis has not; run it again: %w", err)
+	}
 	for some := range slices.Chunk(names, scanStep) {
 		if err := s.rdb.Unlink(ctx, some...).Err(); err != nil {
 			return fmt.Errorf("clear keys: the ledger has forgotten, Redis has not; run it again: %w", err)
