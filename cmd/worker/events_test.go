@@ -104,7 +104,7 @@ func TestTheFeedWithoutAStatus(t *testing.T) {
 	}
 	a.tellFeed(t.Context(), s, sweep.Report{Symbols: 1, Outcomes: map[sweep.Outcome]int{sweep.Stored: 1}})
 	expect(t, heard, "system:feed:disconnected", "nobody answers")
-	expect(t, heard, "system:feed:reconnected", "")
+	expect(t, heard, "system:feed:reconnected", `"symbol_count":1`)
 	expect(t, heard, "", "")
 }
 
