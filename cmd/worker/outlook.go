@@ -26,6 +26,8 @@ type jobOutlook struct {
 	State  string     `json:"state,omitempty"`
 	Reason string     `json:"reason,omitempty"`
 	Again  *time.Time `json:"again,omitempty"`
+	// Until is when it is given up, since it would be asked for again only later.
+	Until *time.Time `json:"until,omitempty"`
 	// Live says that a worker is at it.
 	Live bool `json:"live,omitempty"`
 	// Periods are the newest of the journal.
@@ -60,7 +62,7 @@ func (a *app) outlooks(ctx context.Context, s *services) ([]jobOutlook, error) {
 }
 
 func newJobOutlook(job string, o runner.Outlook) jobOutlook {
-	j := jobOutlook{Job: job, Next: o.Next.UTC(), Due: o.Due, DueSince: moment(o.Since), Again: moment(o.Again), Periods: []periodStatus{}}
+	j := jobOutlook{Job: job, Next: o.Next.UTC(), Due: o.Due, DueSince: moment(o.Since), Again: moment(o.Again), Until: moment(o.Until), Periods: []periodStatus{}}
 	if o.Open != nil {
 		j.Open, j.State, j.Reason, j.Live = o.Open.Period, o.Open.State, o.Why, o.Live
 	}
@@ -85,6 +87,8 @@ func (j jobOutlook) now() string {
 		return fmt.Sprintf("%s is due since %s", j.Due, j.DueSince.Format(time.RFC3339))
 	case j.Again != nil:
 		return fmt.Sprintf("%s again at %s", j.Open, j.Again.Format(time.RFC3339))
+	case j.Until != nil:
+		return fmt.Sprintf("%s is given up at %s", j.Open, j.Until.Format(time.RFC3339))
 	case j.Live:
 		return j.Open + " runs"
 	case j.Open != "":

@@ -12,8 +12,11 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/alpha-oracle/worker/internal/market"
 	"github.com/alpha-oracle/worker/internal/runner"
 	"github.com/alpha-oracle/worker/internal/store"
+	"github.com/alpha-oracle/worker/internal/sweep"
+	"github.com/alpha-oracle/worker/internal/testenv"
 	"github.com/alpha-oracle/worker/providers/simulator"
 )
 
@@ -184,4 +187,31 @@ func TestRepeatedEventsAreLoggedOnce(t *testing.T) {
 	say(gone, true, 1)
 	say(runner.Event{Job: "daily_bars", Period: session, State: store.Complete}, true, 0)
 	say(gone, true, 0)
+}
+
+// A run that Redis has left is interrupted, not failed by its provider, so that it
+// goes on as soon as Redis is back.
+func TestRedisGoesAwayInAScheduledRun(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	server := testenv.RedisServer(t)
+	w.env["SA_REDIS__URL"], w.env["SA_DATABASE__URL"] = server.URL(), testenv.Postgres(t)
+	w.simulate(simulator.Config{Key: canary, Through: sessionDate(), Premium: true})
+	w.env["SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_DAY"] = "0"
+	w.env["SA_DATA__ALPHA_VANTAGE__RATE_LIMIT_PER_MINUTE"] = "600"
+	w.env["SA_DATA__UNIVERSE__SYMBOLS"] = list(market.SP500()[:50])
+	v := w.watched()
+	go func() {
+		w.awaitCalls(5)
+		server.Stop()
+	}()
+	report, err := v.scheduledBars(t.Context(), v.s, session, store.SeenAll())
+	if err != nil || report.Status != sweep.WasInterrupted || !strings.Contains(report.Stopped, "redis") || report.Fetched == 0 || report.Failed == 0 {
+		t.Errorf("%s, stopped by %q, %d fetched, %d failed, %v", report.Status, report.Stopped, report.Fetched, report.Failed, err)
+	}
+	if v.newRunner(v.s).Ready(t.Context()) == nil {
+		t.Error("another attempt would begin without Redis")
+	}
+	server.Start()
+	w.await("Redis", func() bool { return v.newRunner(v.s).Ready(t.Context()) == nil })
 }

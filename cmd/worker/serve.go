@@ -25,8 +25,8 @@ import (
 	"github.com/alpha-oracle/worker/providers/alphavantage"
 )
 
-// How old a tick may be and still be run. Daily bars: each answer holds what a
-// week has missed. The others: until their next tick.
+// How old a tick may be and still be run. Daily bars: the run of a session brings
+// what a week has missed. The others: until their next tick.
 const (
 	barsWindow    = 7 * 24 * time.Hour
 	weeklyWindow  = 7 * 24 * time.Hour
@@ -69,8 +69,8 @@ what a day's calls did not suffice for, is asked for again until the next period
 due. After a time away the newest period is run, which brings what was missed; for
 each other one the journal says why it was not.
 
-It listens on SA_HTTP__ADDR: /livez, /readyz and an API that shows what is going on
-and starts runs.
+It listens on SA_HTTP__ADDR: /livez, /readyz, /metrics, the channels on /ws, and an
+API that shows what is going on and starts runs.
 
 On SIGHUP the configuration file, the files of secrets and the list of symbols are
 read again: schedules, limits, keys and universe change at once, with what has
@@ -418,7 +418,14 @@ func (a *app) scheduled(ctx context.Context, s *services, p period, do func(cont
 		ctx, cancel := untilStopping(ctx, run.Lost())
 		defer cancel()
 		tellClaimed(ctx, run.ID())
-		return do(ctx, of, symbols, a.watch.counted(run))
+		report, err := do(ctx, of, symbols, a.watch.counted(run))
+		if err == nil && report.Status != sweep.OK && ctx.Err() == nil {
+			if away := s.redisAway(ctx); away != nil {
+				// No provider is to blame: it goes on when Redis is back.
+				report.Status, report.Stopped = sweep.WasInterrupted, a.redact(away.Error())
+			}
+		}
+		return report, err
 	})
 	if err != nil {
 		return report, fmt.Errorf("%s %s: %w", p.job, p.name, err)

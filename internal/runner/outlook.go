@@ -18,13 +18,15 @@ type Outlook struct {
 	Due   string
 	Since time.Time
 	// Open is the period that is not at its end; nil if there is none. It is
-	// asked for again at Again, because of Why. A zero Again says that it
-	// runs, or will as soon as a process is there to do it.
-	Open *store.PeriodInfo
+	// asked for again at Again, because of Why. Where that would be too late it
+	// is Until, when another period is due, and this one is given up then
+	// unless a limit changes or somebody runs it. With neither it runs, or will
+	// as soon as a process is there to do it.
+	Open         *store.PeriodInfo
+	Again, Until time.Time
+	Why          string
 	// Live says that a process is at work on it.
-	Live  bool
-	Again time.Time
-	Why   string
+	Live bool
 	// Newest are the newest periods of the journal, the newest first.
 	Newest []store.PeriodInfo
 }
@@ -40,16 +42,14 @@ func (r *Runner) Outlook(ctx context.Context, t *Task) (Outlook, error) {
 	if err != nil {
 		return Outlook{}, err
 	}
-	rows, err := r.Journal.Periods(ctx, t.Name, journalRows)
-	if err != nil {
-		return Outlook{}, fmt.Errorf("read the journal: %w", err)
-	}
-	known, settled, open := read(rows, now)
-	d, err := t.Due(now, settled, func(period string) bool { return known[period] })
+	d, open, err := r.due(ctx, t)
 	if err != nil {
 		return Outlook{}, err
 	}
-	o := Outlook{Next: t.Schedule.Next(now), Newest: rows[:min(newest, len(rows))]}
+	o := Outlook{Next: d.Next}
+	if o.Newest, err = r.Journal.Periods(ctx, t.Name, newest); err != nil {
+		return Outlook{}, fmt.Errorf("read the journal: %w", err)
+	}
 	if d.Run != nil {
 		o.Due, o.Since = d.Run.Period, d.Run.Tick
 		return o, nil
@@ -62,8 +62,12 @@ func (r *Runner) Outlook(ctx context.Context, t *Task) (Outlook, error) {
 	if !asked {
 		return o, nil
 	}
-	last.Deadline = t.deadline(open.Period, d.Next)
-	if at, ok, why := schedule.FollowUp(last); ok && at.After(now) {
+	at, ok, why := schedule.FollowUp(last)
+	deadline := t.deadline(open.Period, d.Next)
+	switch {
+	case ok && at.After(deadline):
+		o.Until, o.Why = deadline, why
+	case ok && at.After(now):
 		o.Again, o.Why = at, why
 	}
 	return o, nil

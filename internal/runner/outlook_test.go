@@ -56,3 +56,22 @@ func TestOutlookOfARunAtWork(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 }
+
+// What could be asked for again only when another period is due is given up then,
+// and nothing says that it waits for a worker.
+func TestOutlookOfAPeriodThatIsTooLate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, at(time.December, 7, 18, 30))
+	w.answer = func(job, period string, _ int) (sweep.Report, time.Duration, error) {
+		took := time.Minute
+		if job == "daily_bars" {
+			took = 6 * time.Hour // until after midnight: the day of the next session is spent too
+		}
+		return report(job, period, sweep.Stored, sweep.Quota), took, nil
+	}
+	w.until(at(time.December, 8, 0, 40))
+	o := w.outlook()
+	if o.Open == nil || o.Open.Period != "2026-12-07" || !o.Again.IsZero() || !o.Until.Equal(at(time.December, 8, 18, 30)) || o.Why == "" {
+		t.Errorf("%+v", o)
+	}
+}

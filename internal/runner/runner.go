@@ -264,7 +264,7 @@ func (r *Runner) goOn(ctx context.Context, t *Task, open *store.PeriodInfo, tick
 		}
 		return r.attempt(ctx, t, begin)
 	}
-	if last.Status != string(sweep.OK) && last.Ended.Before(r.Changed) && !r.attemptedSince(t, open.Period, r.Changed) {
+	if last.Status != string(sweep.OK) && last.Ended.Before(r.Changed) && r.endedAt(t, open.Period).Before(r.Changed) {
 		return r.attempt(ctx, t, begin)
 	}
 	// The waits count by this machine's clock, however far the database's is
@@ -412,15 +412,6 @@ func (r *Runner) endedAt(t *Task, period string) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.ended[t.Name+" "+period]
-}
-
-// attemptedSince reports whether this process has ended an attempt at a period
-// at since or later.
-func (r *Runner) attemptedSince(t *Task, period string, since time.Time) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	ended, ok := r.ended[t.Name+" "+period]
-	return ok && !ended.Before(since)
 }
 
 // guarded turns a panic of a run into an error, so that the other jobs go on.

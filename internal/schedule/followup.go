@@ -23,8 +23,6 @@ type Attempt struct {
 	// Reset is when the provider's quota is full again; zero if that is not
 	// known.
 	Reset time.Time
-	// Deadline is until when the period is asked for; zero is without end.
-	Deadline time.Time
 }
 
 // The waits between two attempts at a period.
@@ -46,10 +44,9 @@ const (
 //   - anything else that is not done: after 1 hour.
 //
 // The first of these that fits counts, since an attempt asks for all that is
-// not done. ok is false if there is no further attempt: all is done, what is
-// left is known for good (no_data, unknown_symbol, premium_only, no_session),
-// or the next attempt would be after the deadline. why is for the journal in
-// both cases.
+// not done. ok is false if there is no further attempt: all is done, or what is
+// left is known for good (no_data, unknown_symbol, premium_only, no_session).
+// why is for the journal in both cases.
 func FollowUp(a Attempt) (at time.Time, ok bool, why string) {
 	if a.Status == "ok" {
 		return time.Time{}, false, "complete"
@@ -61,10 +58,6 @@ func FollowUp(a Attempt) (at time.Time, ok bool, why string) {
 		return time.Time{}, false, settled + left
 	}
 	at, why = a.next()
-	if !a.Deadline.IsZero() && at.After(a.Deadline) {
-		return time.Time{}, false, fmt.Sprintf("%s: the next attempt at %s would be after the deadline %s",
-			why, at.UTC().Format(time.RFC3339), a.Deadline.UTC().Format(time.RFC3339))
-	}
 	return at, true, why
 }
 

@@ -11,7 +11,6 @@ import (
 func TestFollowUp(t *testing.T) {
 	t.Parallel()
 	ended := time.Date(2026, 3, 12, 22, 40, 0, 0, time.UTC)
-	deadline := ended.Add(22 * time.Hour)
 	reset := time.Date(2026, 3, 13, 4, 0, 0, 0, time.UTC)
 	const never = time.Duration(-1)
 	for name, c := range map[string]struct {
@@ -39,24 +38,11 @@ func TestFollowUp(t *testing.T) {
 		"nothing can be had":   {schedule.Attempt{Status: "partial", Outcomes: map[string]int{"premium_only": 9, "stored": 0}}, never, "nothing of it can be had: premium_only 9"},
 		"the rest cannot":      {schedule.Attempt{Status: "partial", Skipped: 5, Outcomes: map[string]int{"premium_only": 9}}, never, "asking again brings nothing: premium_only 9"},
 		"zeros":                {schedule.Attempt{Status: "partial", Outcomes: map[string]int{"unknown_symbol": 0}}, time.Hour, "some of it"},
-		"at the deadline":      {schedule.Attempt{Status: "failed", Deadline: ended.Add(5 * time.Minute)}, 5 * time.Minute, "the provider failed"},
-		"past the deadline": {
-			schedule.Attempt{Status: "failed", Deadline: ended.Add(5*time.Minute - 1)},
-			never,
-			"the provider failed: the next attempt at 2026-03-12T22:45:00Z would be after the deadline 2026-03-12T22:44:59Z",
-		},
-		"the reset is past the deadline": {schedule.Attempt{Status: "quota", Reset: ended.Add(48 * time.Hour)}, never, "would be after the deadline"},
 	} {
 		c.attempt.Ended = ended
-		if c.attempt.Deadline.IsZero() {
-			c.attempt.Deadline = deadline
-		}
 		at, ok, why := schedule.FollowUp(c.attempt)
 		if ok != (c.in != never) || (ok && !at.Equal(ended.Add(c.in))) || (!ok && !at.IsZero()) || !strings.Contains(why, c.why) || why == "" {
 			t.Errorf("%s: %v, %v, %q; want in %v, %q", name, at, ok, why, c.in, c.why)
 		}
-	}
-	if _, ok, _ := schedule.FollowUp(schedule.Attempt{Status: "failed", Ended: ended}); !ok {
-		t.Error("no deadline: no further attempt")
 	}
 }
